@@ -1,0 +1,71 @@
+"""What every detector is: an ``nn.Module`` from images to anomaly maps and scores, with its training stages."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from subspect.images import resize
+
+if TYPE_CHECKING:
+    from subspect.calibration import Calibration
+    from subspect.datasets.loading import TrainingImages
+    from subspect.detectors.config import DetectorConfig
+    from subspect.training import Stage
+
+
+class Prediction(NamedTuple):
+    """What a detector says of a batch of images.
+
+    Attributes:
+        anomaly_map: ``(N, 1, H, W)``, the size of the images given; higher = more anomalous.
+        score: ``(N,)``, one number an image; higher = more anomalous.
+    """
+
+    anomaly_map: Tensor
+    score: Tensor
+
+
+class Detector(nn.Module, ABC):
+    """Base of all detectors.
+
+    A detector never sees a path: it takes tensors of RGB images in [0, 1] and does everything after decoding
+    itself (size, colour order, normalisation, padding), so that training, evaluation, inspection and every
+    exported form give the same numbers.
+
+    Attributes:
+        method: Name in the registry, e.g. ``dsr``.
+        config: The frozen configuration, stored beside the weights.
+        calibration: Thresholds from normal images; None until calibrated.
+    """
+
+    method: ClassVar[str]
+    config: DetectorConfig
+    calibration: Calibration | None = None
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Prediction:
+        """Anomaly maps and scores of images ``(N, 3, H, W)``, RGB, float in [0, 1]."""
+
+    @abstractmethod
+    def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
+        """The training stages, in order, over the given images."""
+
+    @abstractmethod
+    def inner_pictures(self, images: Tensor) -> dict[str, Tensor]:
+        """Pictures of the detector's workings by name, each ``(N, 3, H, W)`` in [0, 1]; for previews."""
+
+    def prepare(self, image: npt.NDArray[np.float32]) -> Tensor:
+        """A decoded picture ``(H, W, 3)``, RGB in [0, 1], as the tensor ``(3, h, w)`` that ``forward`` takes."""
+        tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return resize(tensor, self.config.image_size, antialias=self.config.antialias)
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights come from, for ``detector.json``; empty unless the method knows more."""
+        return {}
