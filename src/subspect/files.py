@@ -1,0 +1,27 @@
+"""Writing files so that an interrupted run leaves either the old file or the new one, never half of one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file under a temporary name in the same folder, then puts it in place in one step.
+
+    Args:
+        path: The file to write; one that is there already is replaced only once the new one is complete.
+        write: Writes the content to the path it is given, which ends in the same suffixes as ``path``.
+
+    Raises:
+        FileNotFoundError: The folder of ``path`` does not exist.
+        Exception: Whatever ``write`` raises; the temporary file is removed and ``path`` left as it was.
+    """
+    # Hidden, so that nothing that lists the folder meanwhile takes it for a finished file.
+    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
