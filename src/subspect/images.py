@@ -86,7 +86,8 @@ def read_mask(paths: Sequence[Path], level: int) -> NDArray[np.bool_]:
             raise ImageError(
                 f"{path}: the mask is {_size(mask)}, but {paths[0]} of the same image is {_size(masks[0])}"
             )
-    return np.stack(masks).any(axis=0)
+    union: NDArray[np.bool_] = np.any(np.stack(masks), axis=0)
+    return union
 
 
 def decode(path: Path) -> Decoded:
@@ -105,7 +106,7 @@ def decode(path: Path) -> Decoded:
         raise
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not an image of a supported format (png, jpg, bmp, tif, webp)") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(f"{path}: {_too_large()}") from None
     except Exception as error:  # decoders answer damaged data with exceptions of any kind
         raise ImageError(f"{path}: cannot be decoded, probably truncated or damaged ({error})") from error
