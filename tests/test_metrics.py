@@ -1,5 +1,7 @@
 """Metrics against scikit-learn and, for AUPRO, against brute force over all thresholds."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -31,7 +33,7 @@ def brute_force_aupro(maps, masks, limit=0.3):
         overlap = np.mean([(component >= threshold).mean() for component in components])
         points.append(((normal >= threshold).mean(), overlap))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:

@@ -1,11 +1,11 @@
 """Metrics of anomaly detection, as pure functions of numpy arrays; exact, without binning.
 
-Everything rests on one ordering: a threshold ``t`` calls a score anomalous when it is at least ``t``. Ties are
-treated as scikit-learn treats them: the curve of two classes that share a score is cut diagonally (AUROC,
-AUPRO), and a threshold takes all its ties at once (AP, F1).
+Everything rests on one ordering: a threshold ``t`` calls a score anomalous when it is at least ``t``. Ties
+are treated as scikit-learn treats them: the curve of two classes that share a score is cut diagonally
+(AUROC, AUPRO), and a threshold takes all its ties at once (AP, F1).
 
-Every metric is ``nan`` when one of the two classes is absent (no anomalous or no normal image; for pixel metrics
-no defective or no defect-free pixel): it is then undefined, not zero.
+Every metric is ``nan`` when one of the two classes is absent (no anomalous or no normal image; for pixel
+metrics no defective or no defect-free pixel): it is then undefined, not zero.
 
 Scores are compared in single precision, which is what detectors put out.
 """
@@ -136,8 +136,8 @@ def pixel_aupro(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.Array
 
     The overlap at a threshold is the mean, over the 8-connected components of all masks, of the share of a
     component that is detected, so small defects count as much as large ones (Bergmann et al., "The MVTec
-    anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also where it is cut off at
-    the limit. Arguments as for `pixel_metrics`.
+    anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also where it is cut off
+    at the limit. Arguments as for `pixel_metrics`.
     """
     return pixel_metrics(anomaly_maps, masks).pixel_aupro
 
