@@ -1,4 +1,4 @@
-"""Calibration: the threshold by hand, the conformal guarantee by simulation, the outline level by closed form."""
+"""Calibration: the threshold by hand, its guarantee by simulation, the outline level by closed form."""
 
 import json
 import math
@@ -35,9 +35,7 @@ def test_false_alarms_keep_the_guarantee(rate):
 
 def test_ties_only_lower_the_false_alarm_rate():
     scores = [0.0] * 95 + [1.0] * 5
-    assert (
-        conformal_threshold(scores, 0.05) == 1.0
-    )  # one in twenty normals scores 1.0: none may be called anomalous
+    assert conformal_threshold(scores, 0.05) == 1.0  # so that none of those is called anomalous
 
 
 def test_a_rate_too_small_says_what_it_would_need():

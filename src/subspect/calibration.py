@@ -1,10 +1,10 @@
-"""Thresholds from normal images: the image score that calls an image anomalous, the map level that is outlined.
+"""Thresholds from normal images: the score that calls an image anomalous, the map level that is outlined.
 
-The image threshold is a split-conformal quantile (Vovk et al., "Algorithmic learning in a random world", 2005):
-of n scores of held-out normal images the ``ceil((n + 1)(1 - rate))``-th smallest. A new normal image that is
-exchangeable with them (made the same way, not used in training) scores above it with a probability of at most
-``rate``. The probability is over the drawing of the calibration images as well: one particular calibration may
-lie somewhat above or below, the less so the more images it has.
+The image threshold is a split-conformal quantile (Vovk et al., "Algorithmic learning in a random world",
+2005): of n scores of held-out normal images the ``ceil((n + 1)(1 - rate))``-th smallest. A new normal image
+that is exchangeable with them (made the same way, not used in training) scores above it with a probability of
+at most ``rate``. The probability is over the drawing of the calibration images as well: one particular
+calibration may lie somewhat above or below, the less so the more images it has.
 """
 
 from __future__ import annotations
