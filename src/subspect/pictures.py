@@ -1,0 +1,140 @@
+"""Arrays to pictures: heat, outlines, captions and grids, all ``(H, W, 3)`` uint8 RGB.
+
+Heat has a fixed scale, given by the level at which defects are outlined and not by the map's own range, so
+that a normal image looks calm and two images can be compared: the colours run from 0 to twice the level; an
+overlay is clear up to half the level and reaches its full opacity at the level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from subspect.files import write_atomically
+from subspect.metrics import EIGHT_CONNECTED
+
+Picture = npt.NDArray[np.uint8]
+FloatArray = npt.NDArray[np.float32]
+
+COLOURS = "inferno"
+OPACITY = 0.65
+OUTLINE_COLOUR = (0, 255, 140)
+PAPER, INK = (255, 255, 255), (30, 30, 30)
+GAP = 8
+
+
+def as_rgb(array: npt.NDArray[np.generic]) -> Picture:
+    """An array as a picture.
+
+    Args:
+        array: ``(H, W)`` or ``(H, W, 3)``: bool, uint8, or float in [0, 1] (values beyond are clipped).
+
+    Raises:
+        ValueError: The shape or the kind of number is none of these.
+    """
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
+        raise ValueError(f"a picture is (H, W) or (H, W, 3), got {array.shape}")
+    if array.dtype == np.bool_:
+        grey = array.astype(np.uint8) * np.uint8(255)
+    elif array.dtype == np.uint8:
+        grey = array.astype(np.uint8, copy=False)
+    elif np.issubdtype(array.dtype, np.floating):
+        grey = np.rint(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+    else:
+        raise ValueError(f"a picture holds bool, uint8 or float in [0, 1], got {array.dtype}")
+    return grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
+
+
+def heat(anomaly_map: FloatArray, level: float) -> Picture:
+    """An anomaly map ``(H, W)`` in colours, dark at 0 and brightest at twice the level (> 0)."""
+    colours = matplotlib.colormaps[COLOURS](_relative(anomaly_map, level) / 2, bytes=True)
+    return np.asarray(colours, dtype=np.uint8)[..., :3]
+
+
+def overlay_heat(picture: npt.NDArray[np.generic], anomaly_map: FloatArray, level: float) -> Picture:
+    """A picture with the heat of its anomaly map over it, clear where the map is below half the level."""
+    opacity = OPACITY * np.clip(2 * _relative(anomaly_map, level) - 1, 0, 1)[..., None]
+    blended = (1 - opacity) * as_rgb(picture) + opacity * heat(anomaly_map, level)
+    return np.rint(blended).astype(np.uint8)
+
+
+def draw_outline(picture: npt.NDArray[np.generic], inside: npt.NDArray[np.bool_]) -> Picture:
+    """A picture with the outline of an area; the line lies outside of the area and hides none of it.
+
+    The line is 1 pixel wide in pictures of up to 512 pixels and grows with them; a dark rim of the same width
+    sets it off from bright surroundings.
+
+    Args:
+        picture: ``(H, W)`` or ``(H, W, 3)``, see `as_rgb`.
+        inside: ``(H, W)``, True in the area.
+    """
+    drawn = as_rgb(picture).copy()
+    width = max(1, round(max(inside.shape) / 512))
+    line = _dilate(inside, width)
+    drawn[_dilate(line, width) & ~line] //= 3
+    drawn[(line & ~inside) | (inside & _frame(inside.shape, width))] = OUTLINE_COLOUR
+    return drawn
+
+
+def side_by_side(pictures: Mapping[str, npt.NDArray[np.generic]]) -> Picture:
+    """Pictures in a row at their own size, each under its caption."""
+    panels = [(caption, as_rgb(array)) for caption, array in pictures.items()]
+    tallest = max(panel.shape[0] for _, panel in panels)
+    font = ImageFont.load_default(size=int(np.clip(tallest / 24, 13, 60)))
+    head = int(1.6 * font.size) if isinstance(font, ImageFont.FreeTypeFont) else 16
+    widths = [max(panel.shape[1], int(font.getlength(caption)) + 1) for caption, panel in panels]
+    canvas = Image.new("RGB", (sum(widths) + GAP * (len(panels) - 1), head + tallest), PAPER)
+    draw, left = ImageDraw.Draw(canvas), 0
+    for (caption, panel), width in zip(panels, widths, strict=True):
+        draw.text((left, head // 2), caption, fill=INK, font=font, anchor="lm")
+        canvas.paste(Image.fromarray(panel), (left, head))
+        left += width + GAP
+    return np.asarray(canvas)
+
+
+def grid(rows: Sequence[Mapping[str, npt.NDArray[np.generic]]], height: int) -> Picture:
+    """Rows of captioned pictures, all scaled to one height, one row below the other."""
+    strips = [
+        side_by_side({caption: scale_to_height(as_rgb(array), height) for caption, array in row.items()})
+        for row in rows
+    ]
+    width = max(strip.shape[1] for strip in strips)
+    padded = [
+        np.pad(strip, ((0, GAP), (0, width - strip.shape[1]), (0, 0)), constant_values=PAPER[0])
+        for strip in strips
+    ]
+    return np.concatenate(padded)[:-GAP]
+
+
+def scale_to_height(picture: Picture, height: int) -> Picture:
+    """A picture scaled to a height, its proportions kept."""
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    """Writes a picture as PNG; an interrupted write leaves no half a file."""
+    write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
+
+
+def _relative(anomaly_map: FloatArray, level: float) -> FloatArray:
+    """The map in units of the level, which is kept off zero."""
+    return np.asarray(anomaly_map, dtype=np.float32) / np.float32(max(level, 1e-12))
+
+
+def _dilate(inside: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
+    dilated: npt.NDArray[np.bool_] = ndimage.binary_dilation(inside, EIGHT_CONNECTED, iterations=pixels)
+    return dilated
+
+
+def _frame(shape: tuple[int, ...], pixels: int) -> npt.NDArray[np.bool_]:
+    """The outermost pixels of an image, where an outline cannot lie outside of the area."""
+    frame = np.ones(shape, dtype=bool)
+    frame[pixels:-pixels, pixels:-pixels] = False
+    return frame
