@@ -1,0 +1,163 @@
+"""Feeding training: a category's images, prepared and kept in memory, and batches that can be resumed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from subspect.datasets.reading import listed
+from subspect.datasets.table import Sample
+from subspect.images import read_image, read_mask, resize_mask
+
+_PATIENCE = 2.0  # seconds of reading before a progress bar is shown
+
+
+class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
+    """The training images of one category as a detector takes them, with their masks.
+
+    They are resized once and kept in memory as float16 when they fit, read anew at each access otherwise; the
+    values are rounded to float16 either way, so that the size of the memory changes no result.
+
+    Attributes:
+        samples: One entry an image.
+        image_size: ``(h, w)`` of the prepared images.
+        normal_indices: Which of the images are normal.
+        anomalous_indices: Which show a defect; each has a mask.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        prepare: Callable[[NDArray[np.float32]], Tensor],
+        image_size: tuple[int, int],
+        cache_limit: int = 4 * 1024**3,
+    ) -> None:
+        """Reads the images if they fit into memory.
+
+        Args:
+            samples: The training samples.
+            prepare: A decoded picture ``(H, W, 3)`` in [0, 1] to the detector's input ``(3, h, w)``.
+            image_size: ``(h, w)`` of what ``prepare`` returns.
+            cache_limit: How many bytes the images may take in memory.
+
+        Raises:
+            ValueError: Anomalous samples without a mask to learn from; the message lists them.
+            ImageError: A file cannot be read.
+        """
+        unannotated = [sample.path for sample in samples if sample.anomalous and not sample.mask_paths]
+        if unannotated:
+            raise ValueError(f"anomalous training images without a mask: {listed(unannotated)}")
+        self.samples = tuple(samples)
+        self.image_size = image_size
+        self.normal_indices = tuple(i for i, sample in enumerate(samples) if not sample.anomalous)
+        self.anomalous_indices = tuple(i for i, sample in enumerate(samples) if sample.anomalous)
+        self._prepare = prepare
+        self._cache = self._read_all() if self._bytes_needed() <= cache_limit else None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Image ``(3, h, w)`` in [0, 1] and mask ``(1, h, w)``, 1 where defective, both float32."""
+        image = self._read(index) if self._cache is None else self._cache[index]
+        return image.float(), self._mask(self.samples[index])
+
+    def _bytes_needed(self) -> int:
+        height, width = self.image_size
+        return len(self.samples) * 3 * height * width * torch.float16.itemsize
+
+    def _read(self, index: int) -> Tensor:
+        return self._prepare(read_image(self.samples[index].path)).half()
+
+    def _mask(self, sample: Sample) -> Tensor:
+        if not sample.anomalous:
+            return torch.zeros(1, *self.image_size)
+        mask = resize_mask(read_mask(sample.mask_paths, sample.mask_level), self.image_size)
+        return torch.from_numpy(mask)[None].float()
+
+    def _read_all(self) -> Tensor:
+        """All images ``(N, 3, h, w)`` in float16."""
+        images = torch.empty(len(self), 3, *self.image_size, dtype=torch.float16)
+        with ThreadPoolExecutor() as pool:
+            read = pool.map(self._read, range(len(self)))
+            for index, image in enumerate(_watched(read, len(self))):
+                images[index] = image
+        return images
+
+
+def _watched(images: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+    """The same images, with a progress bar that appears only when reading them takes long."""
+    progress = Progress(transient=True)
+    task = progress.add_task("reading images", total=total)
+    patient_until = time.monotonic() + _PATIENCE
+    try:
+        for image in images:
+            yield image
+            progress.advance(task)
+            if time.monotonic() > patient_until:
+                progress.start()
+    finally:
+        if progress.live.is_started:
+            progress.stop()
+
+
+class StepSampler(Sampler[list[int]]):
+    """Batches of indices as a pure function of seed and step, the same whenever training is resumed.
+
+    Every epoch is a permutation of all images drawn from seed and epoch; the epochs are laid end to end and
+    cut into global batches of ``batch_size * world_size``, of which each process takes its own part. A batch
+    may thus reach over the end of an epoch, and no image is ever left out.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        steps: int,
+        seed: int,
+        start_step: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Sets up the sequence of batches.
+
+        Args:
+            length: Number of images.
+            batch_size: Images in a batch of one process.
+            steps: Length of the whole training, in steps.
+            seed: Draws the order.
+            start_step: Where iteration begins; the steps before are taken as done.
+            rank: Which process this is, below ``world_size``.
+            world_size: How many processes share a step.
+
+        Raises:
+            ValueError: There are no images.
+        """
+        if length < 1:
+            raise ValueError("no images to draw batches from")
+        self.length, self.batch_size, self.steps, self.seed = length, batch_size, steps, seed
+        self.start_step, self.rank, self.world_size = start_step, rank, world_size
+
+    def __len__(self) -> int:
+        """Steps of the whole training, not of what is left: Lightning counts from 0."""
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start_step, self.steps):
+            first = (step * self.world_size + self.rank) * self.batch_size
+            batch = []
+            for position in range(first, first + self.batch_size):
+                if position // self.length != epoch:
+                    epoch = position // self.length
+                    order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+                batch.append(int(order[position % self.length]))
+            yield batch
