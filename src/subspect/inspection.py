@@ -1,0 +1,294 @@
+"""Inspection: a detector on pictures as people have them, to verdicts, regions and outlined pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from subspect.detectors.base import Detector
+from subspect.files import write_atomically
+from subspect.images import ImageError, read_image, resize
+from subspect.pictures import Picture, as_rgb, draw_outline, overlay_heat, save_picture, side_by_side
+from subspect.regions import Region, find_regions, outline_level
+
+FloatArray = npt.NDArray[np.float32]
+Source = npt.NDArray[np.generic] | str | Path
+
+BATCH_SIZE = 8
+RESULTS, PICTURES, MAPS = "results.jsonl", "pictures", "maps"
+
+
+class DetectorError(RuntimeError):
+    """A detector gave something that cannot be judged."""
+
+
+class Scored(NamedTuple):
+    """What a detector says of one picture: the map ``(h, w)`` at the size it works at, and the score."""
+
+    anomaly_map: FloatArray
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The outcome of inspecting one picture.
+
+    Attributes:
+        anomaly_map: ``(H, W)`` float32 at the picture's own size; higher = more anomalous.
+        score: Anomaly score of the whole picture.
+        anomalous: Whether the score is above the threshold.
+        threshold: The threshold it was compared with.
+        regions: Where the defects are, the highest peak first; at least one if anomalous, none if normal.
+    """
+
+    anomaly_map: FloatArray
+    score: float
+    anomalous: bool
+    threshold: float
+    regions: tuple[Region, ...]
+
+    @property
+    def verdict(self) -> str:
+        """``anomalous`` or ``normal``."""
+        return "anomalous" if self.anomalous else "normal"
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionSummary:
+    """What came of inspecting many files.
+
+    Attributes:
+        normal: Pictures found normal.
+        anomalous: Pictures found anomalous.
+        errors: Files that could not be inspected.
+        results: The file with one row a picture.
+    """
+
+    normal: int
+    anomalous: int
+    errors: int
+    results: Path
+
+
+class Inspector:
+    """A detector with a threshold, ready for pictures.
+
+    Attributes:
+        detector: The detector, in evaluation mode on the device.
+        device: Where it runs.
+        threshold: A picture with a higher score is anomalous.
+        map_threshold: Level of the anomaly map at which defects are outlined.
+    """
+
+    def __init__(
+        self, detector: Detector, device: torch.device | str = "cpu", threshold: float | None = None
+    ) -> None:
+        """Takes a detector over.
+
+        Args:
+            detector: Moved to the device and put in evaluation mode.
+            device: For example ``cpu`` or ``cuda``.
+            threshold: Replaces the calibrated one. A detector without a calibration is outlined at this
+                level, too.
+
+        Raises:
+            ValueError: No threshold is given and the detector has no calibration.
+        """
+        calibration = detector.calibration
+        if threshold is None and calibration is None:
+            raise ValueError(
+                "the detector has no calibration, so nothing says which scores are anomalous;"
+                " calibrate it with normal images or give a threshold"
+            )
+        self.device = torch.device(device)
+        self.detector = detector.to(self.device).eval()
+        if threshold is None and calibration is not None:
+            threshold = calibration.threshold
+        assert threshold is not None
+        self.threshold = float(threshold)
+        self.map_threshold = self.threshold if calibration is None else calibration.map_threshold
+
+    @overload
+    def __call__(self, source: Source) -> Inspection: ...
+
+    @overload
+    def __call__(self, source: list[Source]) -> list[Inspection]: ...
+
+    def __call__(self, source: Source | list[Source]) -> Inspection | list[Inspection]:
+        """Inspects one picture or a list of them (in batches, where their prepared sizes agree).
+
+        Args:
+            source: A path, or an array ``(H, W)`` or ``(H, W, 3)`` RGB: uint8, uint16, float in [0, 1].
+
+        Raises:
+            ImageError: A file cannot be read.
+            ValueError: An array is none of these; the message says what it is.
+            DetectorError: The detector gave values that are not numbers.
+        """
+        if not isinstance(source, list):
+            return self._inspect([source])[0]
+        batches = [source[start : start + BATCH_SIZE] for start in range(0, len(source), BATCH_SIZE)]
+        return [inspection for batch in batches for inspection in self._inspect(batch)]
+
+    def _inspect(self, sources: Sequence[Source]) -> list[Inspection]:
+        pictures = [
+            _to_unit_rgb(source) if isinstance(source, np.ndarray) else read_image(Path(source))
+            for source in sources
+        ]
+        scored = predict(self.detector, pictures, self.device)
+        return [self._judge(picture, one) for picture, one in zip(pictures, scored, strict=True)]
+
+    def _judge(self, picture: FloatArray, scored: Scored) -> Inspection:
+        """The verdict on a picture ``(H, W, 3)``, its map brought to the picture's size."""
+        own_size = (picture.shape[0], picture.shape[1])
+        anomaly_map = resize(torch.from_numpy(scored.anomaly_map)[None], own_size, antialias=False)[0].numpy()
+        anomalous = scored.score > self.threshold
+        level = outline_level(anomaly_map, self.map_threshold)
+        regions = find_regions(anomaly_map, level) if anomalous else ()
+        return Inspection(anomaly_map, scored.score, anomalous, self.threshold, regions)
+
+
+def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.device | str) -> list[Scored]:
+    """Runs a detector, in evaluation mode on the device, on pictures ``(H, W, 3)``, RGB in [0, 1].
+
+    Pictures of one prepared size form one batch; the results come in the order of the pictures.
+
+    Raises:
+        DetectorError: A map or score is not a finite number.
+    """
+    prepared = [detector.prepare(picture) for picture in pictures]
+    results: dict[int, Scored] = {}
+    for shape in dict.fromkeys(tensor.shape for tensor in prepared):
+        places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
+        with torch.inference_mode():
+            maps, scores = detector(torch.stack([prepared[place] for place in places]).to(device))
+        if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
+            raise DetectorError(
+                "the detector gave values that are not finite numbers; its weights may be damaged"
+            )
+        for place, anomaly_map, score in zip(
+            places, maps.float().cpu().numpy(), scores.tolist(), strict=True
+        ):
+            results[place] = Scored(anomaly_map[0], score)
+    return [results[place] for place in range(len(prepared))]
+
+
+def inspect_files(
+    inspector: Inspector, paths: Sequence[Path], output: Path, *, raw_maps: bool = False
+) -> InspectionSummary:
+    """Inspects files one after the other and writes what it finds as it goes.
+
+    ``results.jsonl`` gets a row a picture: path, verdict, score, threshold, regions (box, area, peak) and the
+    picture drawn (and raw map), relative to the output folder; a file that cannot be inspected gets a row
+    with its path and the error, and the rest goes on. ``pictures`` gets each picture outlined and with its
+    heat, ``maps`` the raw anomaly maps (``.npy``, float32, the picture's size).
+
+    Args:
+        inspector: What judges.
+        paths: The image files.
+        output: Folder for the results; made if need be.
+        raw_maps: Whether to write the raw maps, too.
+
+    Raises:
+        ValueError: There are no files.
+        FileExistsError: The folder holds results of an earlier inspection.
+    """
+    if not paths:
+        raise ValueError("no image files to inspect")
+    _refuse_earlier_results(output)
+    (output / PICTURES).mkdir(parents=True)
+    if raw_maps:
+        (output / MAPS).mkdir()
+    counts = {"normal": 0, "anomalous": 0, "error": 0}
+    with (output / RESULTS).open("x", encoding="utf-8") as results:
+        for path, name in zip(paths, unique_names(paths), strict=True):
+            row = _inspect_file(inspector, path, name, output, raw_maps)
+            counts[row.get("verdict", "error")] += 1
+            results.write(json.dumps(row, ensure_ascii=False) + "\n")
+            results.flush()
+    return InspectionSummary(counts["normal"], counts["anomalous"], counts["error"], output / RESULTS)
+
+
+def unique_names(paths: Sequence[Path]) -> list[str]:
+    """A name for each path: its stem, numbered where another has it, also in another case of letters."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        name, number = path.stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{path.stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def draw_inspection(picture: FloatArray, inspection: Inspection, map_threshold: float) -> Picture:
+    """The picture outlined and with heat, side by side at its own size, with verdict and score above.
+
+    Args:
+        picture: ``(H, W, 3)``, RGB in [0, 1].
+        inspection: The outcome for it.
+        map_threshold: Level of the anomaly map that the colours of the heat are relative to.
+    """
+    outlined, heated = as_rgb(picture), overlay_heat(picture, inspection.anomaly_map, map_threshold)
+    if inspection.anomalous:
+        inside = inspection.anomaly_map >= outline_level(inspection.anomaly_map, map_threshold)
+        outlined, heated = draw_outline(picture, inside), draw_outline(heated, inside)
+    numbers = f"score {inspection.score:.4g}, threshold {inspection.threshold:.4g}"
+    return side_by_side({inspection.verdict: outlined, numbers: heated})
+
+
+def _inspect_file(
+    inspector: Inspector, path: Path, name: str, output: Path, raw_maps: bool
+) -> dict[str, Any]:
+    """Inspects one file, writes its picture (and map), and returns its row."""
+    try:
+        picture = read_image(path)
+        inspection = inspector(picture)
+    except (ImageError, DetectorError) as error:
+        return {"path": str(path), "error": str(error)}
+    drawn = f"{PICTURES}/{name}.png"
+    save_picture(output / drawn, draw_inspection(picture, inspection, inspector.map_threshold))
+    row: dict[str, Any] = {
+        "path": str(path),
+        "verdict": inspection.verdict,
+        "score": inspection.score,
+        "threshold": inspection.threshold,
+        "regions": [{"box": r.box, "area": r.area, "peak": r.peak} for r in inspection.regions],
+        "picture": drawn,
+    }
+    if raw_maps:
+        row["map"] = f"{MAPS}/{name}.npy"
+        write_atomically(output / row["map"], lambda temporary: np.save(temporary, inspection.anomaly_map))
+    return row
+
+
+def _refuse_earlier_results(output: Path) -> None:
+    earlier = [name for name in (RESULTS, PICTURES, MAPS) if (output / name).exists()]
+    if earlier:
+        raise FileExistsError(
+            f"{output} already holds {', '.join(earlier)}, which would be overwritten; choose another folder"
+        )
+
+
+def _to_unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
+    """A user's array as ``(H, W, 3)`` float32 in [0, 1]."""
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not array.size:
+        raise ValueError(f"a picture is (H, W) or (H, W, 3), got {array.shape}; give several as a list")
+    if array.dtype in (np.uint8, np.uint16):
+        scaled = array.astype(np.float32) / np.float32(255 if array.dtype == np.uint8 else 65535)
+    elif np.issubdtype(array.dtype, np.floating):
+        scaled = array.astype(np.float32)
+        if not (scaled.min() >= 0 and scaled.max() <= 1):
+            raise ValueError(f"a float picture lies in [0, 1], got {scaled.min():g} to {scaled.max():g}")
+    else:
+        raise ValueError(f"a picture is uint8, uint16 or float in [0, 1], got {array.dtype}")
+    return scaled if scaled.ndim == 3 else np.repeat(scaled[..., None], 3, axis=2)
