@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from subspect.datasets.table import Sample, Table, hold_out_calibration, take_anomalies
+
+
+def sample(
+    name: str, split: str = "train", defect: str = "good", group: str = "", category: str = "a"
+) -> Sample:
+    masks = (Path(f"{name}_mask"),) if defect != "good" else ()
+    return Sample(Path(name), split, category, defect, masks, group=group)
+
+
+def table(*samples: Sample) -> Table:
+    return Table(samples, "folder", Path("root"))
+
+
+def names(samples: Table) -> list[str]:
+    return [s.path.name for s in samples]
+
+
+def test_select_joins_its_conditions():
+    t = table(sample("1"), sample("2", "test"), sample("3", "test", "dent"), sample("4", category="b"))
+    assert t.categories == ("a", "b")
+    assert names(t.select(split="test")) == ["2", "3"]
+    assert names(t.select(split="test", anomalous=True)) == ["3"]
+    assert names(t.select(category="b")) == ["4"]
+    assert names(t.select()) == ["1", "2", "3", "4"]
+    with pytest.raises(ValueError, match="no category 'c' in root; it has: a, b"):
+        t.select(category="c")
+
+
+def test_calibration_holds_out_the_asked_share_of_training_normals_only():
+    t = table(
+        *(sample(f"n{i}") for i in range(20)),
+        sample("d", "train", "dent"),
+        sample("t", "test"),
+        sample("u", "test"),
+    )
+    held = hold_out_calibration(t, 0.25, seed=1)
+    calibration = held.select(split="calibration")
+    assert len(calibration) == 5
+    assert all(name.startswith("n") for name in names(calibration))
+    assert names(held) == names(t)  # the order stays
+    assert names(held.select(split="test")) == ["t", "u"]
+    assert hold_out_calibration(t, 0.25, seed=1) == held
+    assert any(hold_out_calibration(t, 0.25, seed=seed) != held for seed in range(2, 6))
+    assert hold_out_calibration(t, 0.0, seed=1) == t
+
+
+def test_calibration_keeps_groups_whole_and_leaves_one_to_train_on():
+    t = table(*(sample(f"{g}{i}", group=g) for g in "xyz" for i in range(4)))
+    for fraction, groups in [(0.1, 1), (0.5, 2), (0.99, 2)]:
+        held = hold_out_calibration(t, fraction, seed=0)
+        chosen = [s.group for s in held if s.split == "calibration"]
+        assert len(set(chosen)) == groups
+        assert len(chosen) == 4 * groups
+
+
+def test_annotated_anomalies_come_from_training_where_there_are_any():
+    t = table(sample("n"), *(sample(f"d{i}", "train", "dent") for i in range(5)), sample("t", "test", "dent"))
+    taken = take_anomalies(t, 2, seed=0)
+    learnt = names(taken.select(split="train", anomalous=True))
+    assert len(learnt) == 2
+    assert set(learnt) < {"d0", "d1", "d2", "d3", "d4"}
+    assert names(taken.select(split="test")) == ["t"]
+    assert names(take_anomalies(t, 0, seed=0)) == ["n", "t"]
+
+
+def test_otherwise_they_leave_the_test_split_with_their_group():
+    shots = [sample(f"{g}{i}", "test", "dent", group=g) for g in "xyz" for i in range(2)]
+    t = table(sample("n"), *shots, sample("t", "test"))
+    taken = take_anomalies(t, 1, seed=0)
+    (learnt,) = taken.select(split="train", anomalous=True)
+    left = {s.group for s in taken if s.split == "test" and s.anomalous}
+    assert left == set("xyz") - {learnt.group}
+    assert "t" in names(taken.select(split="test"))
+
+
+def test_only_annotated_anomalies_can_be_taken():
+    unannotated = Sample(Path("u"), "test", "a", "dent")
+    t = table(sample("n"), sample("d", "test", "dent"), unannotated)
+    assert names(take_anomalies(t, 1, seed=0).select(split="train", anomalous=True)) == ["d"]
+    with pytest.raises(
+        ValueError, match="2 annotated anomalous images asked for, but root has 1 in its test split"
+    ):
+        take_anomalies(t, 2, seed=0)
