@@ -1,4 +1,4 @@
-"""A whole detector small enough to foresee: how far each pixel is from mid-grey."""
+"""A whole detector small enough to foresee: how far each pixel's green is from the middle."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from subspect.detectors.config import DetectorConfig
 
 
 class BrightnessDetector(Detector):
-    """Map: |grey - 0.5|; score: the map's maximum. Calibrated, mid-grey ± 0.1 is normal."""
+    """Map: |green - 0.5|; score: the map's maximum. Calibrated, mid-grey ± 0.1 is normal."""
 
     method = "brightness"
 
@@ -22,7 +22,7 @@ class BrightnessDetector(Detector):
 
     def forward(self, images):
         self.batches.append(tuple(images.shape))
-        anomaly_map = (images.mean(dim=1, keepdim=True) - 0.5).abs()
+        anomaly_map = (images[:, 1:2] - 0.5).abs()
         return Prediction(anomaly_map, anomaly_map.amax(dim=(1, 2, 3)))
 
     def stages(self, images, seed):

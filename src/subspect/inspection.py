@@ -170,13 +170,9 @@ def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.de
         with torch.inference_mode():
             maps, scores = detector(torch.stack([prepared[place] for place in places]).to(device))
         if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
-            raise DetectorError(
-                "the detector gave values that are not finite numbers; its weights may be damaged"
-            )
-        for place, anomaly_map, score in zip(
-            places, maps.float().cpu().numpy(), scores.tolist(), strict=True
-        ):
-            results[place] = Scored(anomaly_map[0], score)
+            raise DetectorError("the detector gave values that are not finite; its weights may be damaged")
+        arrays = maps.float().cpu().numpy()[:, 0]
+        results.update(zip(places, map(Scored, arrays, scores.tolist()), strict=True))
     return [results[place] for place in range(len(prepared))]
 
 
