@@ -1,0 +1,45 @@
+"""What the configurations of all detectors share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Schedule = Literal["constant", "step", "cosine"]
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """How a picture becomes the tensor that a detector sees.
+
+    Attributes:
+        image_size: Height and width that pictures are resized to.
+        antialias: Whether shrinking a picture averages over the pixels that fall together. OpenCV's
+            bilinear resize, which the reference implementations use, does not.
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    antialias: bool = True
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """The schedule of one training stage.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Images a step, over all devices together.
+        learning_rate: Adam's rate after warm-up.
+        schedule: ``constant``; ``step``: a tenth after 80 % of the steps; ``cosine``: down to zero.
+        warmup: Steps in which the rate rises linearly from zero.
+    """
+
+    steps: int
+    batch_size: int
+    learning_rate: float = 2e-4
+    schedule: Schedule = "constant"
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size) < 1:
+            raise ValueError(f"a training stage needs at least one step and one image a step, got {self}")

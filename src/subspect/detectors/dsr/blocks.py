@@ -1,0 +1,75 @@
+"""Building blocks that DSR's modules share."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ResidualBlock(nn.Module):
+    """``relu(x) + conv1x1(relu(conv3x3(relu(x))))``, without biases.
+
+    The paper's skip carries x; in the reference the first ReLU works in place, so the skip carries ReLU(x).
+    """
+
+    def __init__(self, width: int, inner_width: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(width, inner_width, 3, padding=1, bias=False)
+        self.pointwise = nn.Conv2d(inner_width, width, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps ``(N, width, H, W)`` to the same shape."""
+        activated = F.relu(features)
+        return activated + self.pointwise(F.relu(self.spatial(activated)))
+
+
+class ResidualStack(nn.Module):
+    """Two residual blocks and a final ReLU."""
+
+    def __init__(self, width: int, inner_width: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(ResidualBlock(width, inner_width), ResidualBlock(width, inner_width))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps ``(N, width, H, W)`` to the same shape, non-negative."""
+        return F.relu(self.blocks(features))
+
+
+def conv_norm_relu(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Conv3x3, InstanceNorm without affine parameters or running statistics, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_out, 3, padding=1),
+        # One group a channel is InstanceNorm; unlike PyTorch's own it stays in channels-last memory.
+        nn.GroupNorm(channels_out, channels_out, affine=False),
+        nn.ReLU(inplace=True),
+    )
+
+
+def double_conv(channels_in: int, channels_middle: int, channels_out: int) -> nn.Sequential:
+    """Twice Conv-InstanceNorm-ReLU."""
+    return nn.Sequential(
+        *conv_norm_relu(channels_in, channels_middle), *conv_norm_relu(channels_middle, channels_out)
+    )
+
+
+def up_conv(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Bilinear doubling (corners aligned, as the reference), then Conv-InstanceNorm-ReLU."""
+    upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+    return nn.Sequential(upsample, *conv_norm_relu(channels_in, channels_out))
+
+
+def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
+    """Transposed 4x4 convolution that doubles height and width."""
+    return nn.ConvTranspose2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def halving(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """4x4 convolution that halves height and width."""
+    return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def normal_start(module: nn.Module) -> None:
+    """Draws the convolution weights of a module from N(0, 0.02), as the reference; biases stay."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0.0, 0.02)

@@ -1,0 +1,159 @@
+"""DSR's configuration: the discrete latent model, the modules around it, the training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from subspect.detectors.config import DetectorConfig, StageConfig
+
+Sampling = Literal["table", "exact", "uniform"]
+Anomalies = Literal["latent", "image"]
+
+
+@dataclass(frozen=True)
+class LatentConfig:
+    """The discrete latent model (paper, section 3.1); defaults are the paper's.
+
+    Attributes:
+        width: Channels of encoders, codes and decoder.
+        residual_width: Channels inside a residual block.
+        codes: Entries in each of the two codebooks.
+    """
+
+    width: int = 128
+    residual_width: int = 64
+    codes: int = 4096
+
+
+@dataclass(frozen=True)
+class PretrainingConfig:
+    """Stage 1, the discrete latent model on natural images (paper, section 3.6).
+
+    Attributes:
+        stage: The schedule.
+        crop_size: Side of the square training crops.
+        reconstruction_weight: Weight of the image's squared error against the commitment loss. The paper
+            has 1; dividing by the variance of natural images (0.06), as VQ-VAE's authors do, converges
+            better in short runs.
+        commitment: Weight of the commitment loss.
+        decay: Of the codebooks' exponential moving averages.
+        quantise_from: Steps trained as a plain autoencoder before k-means sets the codebooks.
+    """
+
+    stage: StageConfig = StageConfig(steps=200_000, batch_size=32)
+    crop_size: int = 256
+    reconstruction_weight: float = 1.0
+    commitment: float = 0.25
+    decay: float = 0.99
+    quantise_from: int = 200
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How training anomalies are made (paper, section 3.5; reference where they differ).
+
+    Attributes:
+        anomalies: ``latent``: in the quantised feature space; ``image``: smudges in the image (an ablation).
+        sampling: Where replacement codes come from. ``table``: neighbours of the code itself; ``exact``:
+            neighbours of the unquantised feature, as the reference; ``uniform``: the whole codebook
+            (an ablation).
+        nearest_share: λs, the share of the codebook, nearest first, that is never drawn.
+        minimum_strength: Lower bound of the share of the codebook that an image draws from.
+        normal_share: Share of samples left normal.
+        rotation_share: Share of images rotated by up to 90° either way, in stage 2.
+        smudge_rotation_share: The same in stage 3.
+        annotated_share: Share of a stage 2 batch taken by annotated anomalous images where there are any
+            (the supervised extension, paper, section 4.2; its share is not published).
+    """
+
+    anomalies: Anomalies = "latent"
+    sampling: Sampling = "exact"
+    nearest_share: float = 0.05
+    minimum_strength: float = 0.2
+    normal_share: float = 0.5
+    rotation_share: float = 0.4
+    smudge_rotation_share: float = 0.3
+    annotated_share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.nearest_share < 1 or not 0 <= self.minimum_strength < 1:
+            raise ValueError(f"nearest_share and minimum_strength lie in [0, 1), got {self}")
+
+
+@dataclass(frozen=True)
+class DsrConfig(DetectorConfig):
+    """DSR; defaults are the reference implementation's, which made the published numbers.
+
+    Attributes:
+        colour: Channel order the weights expect; the reference reads BGR.
+        latent: The discrete latent model.
+        subspace_width: Channels of the subspace restriction modules' first level.
+        warm_start: Begin stage 2 where both reconstructions agree: the object-specific decoder is a copy of
+            the general one and the subspace modules are residuals around the identity. The paper starts
+            from random weights, with a larger object-specific decoder.
+        detection_width: Channels of the detection module's first level.
+        detection_stride: The detection module works at this fraction of the image size, on pixel-unshuffled
+            images. The reference has 1; 4 is the feature resolution of the paper's text.
+        upsampling_width: Channels of the upsampling module's first level.
+        upsampling_stride: As detection_stride, for the upsampling module.
+        refine: Whether the upsampling module is used at all (False is an ablation).
+        feature_loss_weight: Of the squared error of the restricted features; 0 is an ablation.
+        image_loss_weight: Of the squared error of the object-specific reconstruction; at 0, an ablation,
+            the decoder learns from the detection loss instead.
+        simulation: Training anomalies.
+        detection_stage: Stage 2, the schedule of everything but the upsampling module.
+        upsampling_stage: Stage 3, the upsampling module's schedule (the paper has 20,000 steps).
+    """
+
+    antialias: bool = False
+    colour: Literal["bgr", "rgb"] = "bgr"
+    latent: LatentConfig = LatentConfig()
+    subspace_width: int = 128
+    warm_start: bool = False
+    detection_width: int = 64
+    detection_stride: int = 1
+    upsampling_width: int = 64
+    upsampling_stride: int = 1
+    refine: bool = True
+    feature_loss_weight: float = 1.0
+    image_loss_weight: float = 10.0
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    detection_stage: StageConfig = StageConfig(steps=100_000, batch_size=8, schedule="step")
+    upsampling_stage: StageConfig = StageConfig(steps=50_000, batch_size=8)
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 64:
+            height, width = self.image_size
+            raise ValueError(f"DSR needs images of at least 64x64 pixels, got image size {height}x{width}")
+
+
+_FAST_LATENT = LatentConfig(width=64, residual_width=32, codes=1024)
+
+PRESETS = {
+    "paper": DsrConfig(),
+    "fast": DsrConfig(
+        antialias=True,
+        colour="rgb",
+        latent=_FAST_LATENT,
+        subspace_width=48,
+        warm_start=True,
+        detection_width=48,
+        detection_stride=4,
+        upsampling_width=16,
+        upsampling_stride=2,
+        simulation=SimulationConfig(sampling="table"),
+        detection_stage=StageConfig(steps=1500, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=50),
+        upsampling_stage=StageConfig(steps=300, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=20),
+    ),
+}
+
+PRETRAINING = {
+    "paper": PretrainingConfig(),
+    "fast": PretrainingConfig(
+        stage=StageConfig(steps=6000, batch_size=16, learning_rate=1e-3, schedule="cosine", warmup=50),
+        crop_size=128,
+        reconstruction_weight=16.0,
+        quantise_from=300,
+    ),
+}

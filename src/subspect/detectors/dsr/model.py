@@ -1,0 +1,166 @@
+"""DSR as a detector: the latent model and the modules around it, put together for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from subspect.datasets.loading import TrainingImages
+from subspect.detectors.base import Detector, Prediction
+from subspect.detectors.dsr.config import DsrConfig
+from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
+from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
+from subspect.images import crop, pad_to_multiple
+from subspect.training import Stage
+
+SIZE_MULTIPLE = 32
+_SMOOTHING = 21
+
+
+class Restricted(NamedTuple):
+    """Quantised features projected onto the normal ones.
+
+    Attributes:
+        low: F̃ before quantisation, ``(N, D, H/8, W/8)``.
+        high: F̃ before quantisation, ``(N, D, H/4, W/4)``.
+        image: The object-specific reconstruction, ``(N, 3, H, W)``.
+    """
+
+    low: Tensor
+    high: Tensor
+    image: Tensor
+
+
+class Comparison(NamedTuple):
+    """Both reconstructions of an image and where they disagree.
+
+    Attributes:
+        general: ``(N, 3, H, W)``.
+        specific: ``(N, 3, H, W)``.
+        mask: M, the probabilities normal and anomalous at image size, ``(N, 2, H, W)``.
+    """
+
+    general: Tensor
+    specific: Tensor
+    mask: Tensor
+
+
+class Dsr(Detector):
+    """DSR (paper, section 3). Anomaly map: M_r; anomaly score: maximum of M after a 21x21 mean filter.
+
+    Images of any size are padded by reflection to multiples of 32 and the map is cropped back.
+
+    Args:
+        config: The defaults have the reference's shapes and parameter counts.
+    """
+
+    method = "dsr"
+    config: DsrConfig
+
+    def __init__(self, config: DsrConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, inner = config.latent.width, config.latent.residual_width
+        self.latent_model = DiscreteLatentModel(config.latent)
+        restrict = dict(width=config.subspace_width, residual=config.warm_start)
+        self.low_subspace = SubspaceRestriction(width, **restrict)
+        self.high_subspace = SubspaceRestriction(width, **restrict)
+        decoder = GeneralDecoder if config.warm_start else ObjectDecoder
+        self.object_decoder = decoder(width, inner)
+        self.detection = UNet(6, config.detection_width, config.detection_stride)
+        self.upsampling = UNet(8, config.upsampling_width, config.upsampling_stride)
+        self.latent_source: dict[str, Any] = {}
+
+    def adopt_latent_model(self, model: DiscreteLatentModel, source: dict[str, Any]) -> None:
+        """Takes over a trained latent model, and starts the object-specific decoder from it if so configured.
+
+        Args:
+            model: Of the same configuration.
+            source: Where it comes from; stored with the detector.
+        """
+        self.latent_model.load_state_dict(model.state_dict())
+        self.latent_source = source
+        if self.config.warm_start:
+            self.object_decoder.load_state_dict(model.decoder.state_dict())
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Anomaly maps and scores of images ``(N, 3, H, W)``, RGB in [0, 1]."""
+        padded, size = pad_to_multiple(images, SIZE_MULTIPLE)
+        compared = self.reconstruct_and_detect(self.reorder(padded))
+        score = image_score(crop(compared.mask[:, 1:], size))
+        return Prediction(crop(self.refine(compared)[:, 1:], size), score)
+
+    def reorder(self, images: Tensor) -> Tensor:
+        """RGB images in the channel order that the weights expect, and back."""
+        return images.flip(1) if self.config.colour == "bgr" else images
+
+    def reconstruct_and_detect(self, images: Tensor) -> Comparison:
+        """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares."""
+        latents = self.latent_model.encode(images)
+        low, high = latents.quantized_low.features, latents.quantized_high.features
+        general = self.latent_model.decoder(self.latent_model.join(low, high))
+        specific = self.restrict(low, high).image
+        return Comparison(general, specific, self.detect(specific, general).softmax(1))
+
+    def restrict(self, low: Tensor, high: Tensor) -> Restricted:
+        """Projects quantised features of both levels onto the normal ones and draws the image from them."""
+        model = self.latent_model
+        restricted_low, restricted_high = self.low_subspace(low), self.high_subspace(high)
+        joined = model.join(
+            model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
+        )
+        return Restricted(restricted_low, restricted_high, self.object_decoder(joined))
+
+    def detect(self, specific: Tensor, general: Tensor) -> Tensor:
+        """Logits ``(N, 2, H, W)`` of the detection module, enlarged to the images' size."""
+        logits = self.detection(torch.cat((specific, general), 1))
+        return _enlarge(logits, self.config.detection_stride)
+
+    def refine(self, compared: Comparison) -> Tensor:
+        """M_r: the probabilities ``(N, 2, H, W)`` after the upsampling module; M itself if that is off."""
+        return self.refine_logits(compared).softmax(1) if self.config.refine else compared.mask
+
+    def refine_logits(self, compared: Comparison) -> Tensor:
+        """Logits ``(N, 2, H, W)`` of the upsampling module."""
+        pictures = torch.cat((compared.specific, compared.general, compared.mask), 1)
+        return _enlarge(self.upsampling(pictures), self.config.upsampling_stride)
+
+    def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
+        """Stage 2 and, unless switched off, stage 3 (paper, section 3.6)."""
+        from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
+
+        stages: list[Stage] = [DetectionStage(self, images, seed)]
+        if self.config.refine:
+            stages.append(UpsamplingStage(self, images, seed))
+        return stages
+
+    @torch.no_grad()
+    def inner_pictures(self, images: Tensor) -> dict[str, Tensor]:
+        """Both reconstructions of images ``(N, 3, H, W)``, RGB in [0, 1]."""
+        padded, size = pad_to_multiple(images, SIZE_MULTIPLE)
+        compared = self.reconstruct_and_detect(self.reorder(padded))
+        pictures = {
+            "general reconstruction": compared.general,
+            "object-specific reconstruction": compared.specific,
+        }
+        return {name: crop(self.reorder(drawn), size).clamp(0, 1) for name, drawn in pictures.items()}
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the latent model comes from."""
+        return {"latent_model": self.latent_source}
+
+
+def image_score(anomaly_map: Tensor) -> Tensor:
+    """The maximum of maps ``(N, 1, H, W)`` after a 21x21 mean filter that counts the zeros around them."""
+    smoothed = F.avg_pool2d(anomaly_map, _SMOOTHING, stride=1, padding=_SMOOTHING // 2)
+    return smoothed.amax((1, 2, 3))
+
+
+def _enlarge(maps: Tensor, factor: int) -> Tensor:
+    if factor == 1:
+        return maps
+    return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)

@@ -1,0 +1,168 @@
+"""Stage 1: the discrete latent model on natural images (paper, section 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from subspect.datasets.crops import Crops, NumberSampler, read_byte_image
+from subspect.detectors.dsr.config import PretrainingConfig
+from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
+from subspect.detectors.dsr.quantizer import Codebook, flatten_features
+from subspect.training import Stage
+
+_REVIVE_EVERY = 50
+_K_MEANS_VECTORS = 16_384
+
+
+class LatentStage(Stage):
+    """Trains a discrete latent model on random crops.
+
+    For the first ``quantise_from`` steps it is a plain autoencoder; then k-means on the features of the batch
+    sets the codebooks; from there on the codes follow their features, and codes out of use are moved onto
+    features of the batch. Loss: weighted squared error + commitment.
+
+    Args:
+        model: What is trained.
+        paths: Pictures to crop from.
+        config: Schedule and weights.
+        seed: Decides crops, starts and revivals.
+    """
+
+    def __init__(
+        self, model: DiscreteLatentModel, paths: Sequence[Path], config: PretrainingConfig, seed: int
+    ) -> None:
+        super().__init__("latent", config.stage, seed)
+        self.model = model
+        self.pretraining = config
+        self.crops = Crops(paths, config.crop_size, seed)
+
+    def trained(self) -> Sequence[nn.Module]:
+        """The whole model."""
+        return [self.model]
+
+    def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Tensor]:
+        """Batches of crops from ``start_step`` on."""
+        sampler = NumberSampler(self.config.batch_size, self.config.steps, start_step, rank, world_size)
+        return DataLoader(self.crops, batch_sampler=sampler)
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        """The loss of a batch of crops ``(N, 3, H, W)``; moves the codebooks on the way."""
+        images = batch.contiguous(memory_format=torch.channels_last)
+        if self.global_step < self.pretraining.quantise_from:
+            loss = F.mse_loss(self._unquantized(images), images)
+            self.log("reconstruction", loss, prog_bar=True)
+            return self.pretraining.reconstruction_weight * loss
+        if self.global_step == self.pretraining.quantise_from:
+            self._start_codebooks(images)
+        return self._quantized_loss(images)
+
+    def _unquantized(self, images: Tensor) -> Tensor:
+        model = self.model
+        encoded = model.high_encoder(images)
+        low = model.low_projection(model.low_encoder(encoded))
+        return model.decoder(model.join(low, model.high_features(encoded, low)))
+
+    def _quantized_loss(self, images: Tensor) -> Tensor:
+        model = self.model
+        latents = model.encode(images)
+        drawn = model.decoder(model.join(latents.quantized_low.features, latents.quantized_high.features))
+        reconstruction = F.mse_loss(drawn, images)
+        commitment = _commitment(latents, model)
+        self._move_codebooks(latents)
+        self.log_dict({"reconstruction": reconstruction, "commitment": commitment}, prog_bar=True)
+        weights = self.pretraining
+        return weights.reconstruction_weight * reconstruction + weights.commitment * commitment
+
+    @torch.no_grad()
+    def _start_codebooks(self, images: Tensor) -> None:
+        model, generator = self.model, self.step_generator("k-means")
+        encoded = model.high_encoder(images)
+        low = model.low_projection(model.low_encoder(encoded))
+        _start(model.low_codebook, low, generator)
+        high = model.high_features(encoded, model.low_codebook(low).features)
+        _start(model.high_codebook, high, generator)
+
+    @torch.no_grad()
+    def _move_codebooks(self, latents: Latents) -> None:
+        decay = self.pretraining.decay
+        revive = self.global_step % _REVIVE_EVERY == 0 and self.global_step < 0.8 * self.config.steps
+        levels = (
+            (self.model.low_codebook, latents.low, latents.quantized_low.indices),
+            (self.model.high_codebook, latents.high, latents.quantized_high.indices),
+        )
+        for codebook, features, indices in levels:
+            codebook.update(features.detach(), indices, decay)
+            if revive:
+                expected = indices.numel() / len(codebook.codes)
+                generator = self.step_generator("revive")
+                codebook.revive(flatten_features(features.detach()), 0.05 * expected, generator)
+
+    @torch.no_grad()
+    def preview(self) -> dict[str, Tensor]:
+        """Four crops and their reconstructions."""
+        crops = torch.stack([self.crops[number] for number in range(4)]).to(self.device)
+        quantised = self.global_step > self.pretraining.quantise_from
+        return {"crop": crops, "reconstruction": self.model(crops) if quantised else self._unquantized(crops)}
+
+
+def _commitment(latents: Latents, model: DiscreteLatentModel) -> Tensor:
+    """Mean squared distance of the features from their codes, summed over both levels."""
+    low = model.low_codebook.lookup(latents.quantized_low.indices)
+    high = model.high_codebook.lookup(latents.quantized_high.indices)
+    return F.mse_loss(latents.low, low) + F.mse_loss(latents.high, high)
+
+
+def _start(codebook: Codebook, features: Tensor, generator: torch.Generator) -> None:
+    vectors = flatten_features(features)
+    chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
+    codebook.start_from(vectors[chosen], len(vectors) / len(codebook.codes), generator)
+
+
+@torch.no_grad()
+def judge(
+    model: DiscreteLatentModel, paths: Sequence[Path], size: int = 256, device: str = "cpu"
+) -> dict[str, Any]:
+    """How well a latent model draws pictures it has not seen.
+
+    Args:
+        model: The model, in evaluation mode.
+        paths: Held-out pictures; each is judged on its central square of ``size`` pixels (or less, rounded
+            down to a multiple of 8).
+        size: See above.
+        device: Where to compute.
+
+    Returns:
+        ``psnr`` in dB, mean over pictures, and for each level ``LEVEL_used`` (codes that occur) and
+        ``LEVEL_perplexity`` (the exponential of the entropy of their frequencies).
+    """
+    model = model.eval().to(device)
+    errors: list[float] = []
+    counts = {level: torch.zeros(model.config.codes, device=device) for level in ("low", "high")}
+    for path in paths:
+        image = _centre(read_byte_image(path), size)[None].to(device).float() / 255
+        latents = model.encode(image)
+        drawn = model.decoder(model.join(latents.quantized_low.features, latents.quantized_high.features))
+        errors.append(float(F.mse_loss(drawn.clamp(0, 1), image)))
+        for level, quantized in (("low", latents.quantized_low), ("high", latents.quantized_high)):
+            counts[level] += torch.bincount(quantized.indices.flatten(), minlength=model.config.codes)
+    report: dict[str, Any] = {"pictures": len(paths), "size": size}
+    report["psnr"] = float(-10 * torch.tensor(errors).log10().mean())
+    for level, count in counts.items():
+        frequency = count / count.sum()
+        report[f"{level}_used"] = int((count > 0).sum())
+        report[f"{level}_perplexity"] = float(torch.exp(torch.special.entr(frequency).sum()))
+    return report
+
+
+def _centre(picture: Tensor, size: int) -> Tensor:
+    _, height, width = picture.shape
+    tall, wide = min(size, height) // 8 * 8, min(size, width) // 8 * 8
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return picture[:, top : top + tall, left : left + wide]

@@ -1,0 +1,120 @@
+"""The codebook: nearest-code lookup with a straight-through gradient, and how the codes are learnt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+
+class Quantized(NamedTuple):
+    """A feature map in terms of a codebook.
+
+    Attributes:
+        features: ``(N, D, H, W)``, the nearest codes; the gradient passes straight to the input.
+        indices: ``(N, H, W)``, int64, which codes.
+    """
+
+    features: Tensor
+    indices: Tensor
+
+
+class Codebook(nn.Module):
+    """``codes`` vectors of length ``width``, learnt as exponential moving averages of what falls to them.
+
+    The averages (paper, section 3.1; van den Oord et al. 2017, appendix A.1) are buffers: no gradient
+    reaches the codes.
+    """
+
+    codes: Tensor
+    average_sum: Tensor
+    average_count: Tensor
+
+    def __init__(self, codes: int, width: int) -> None:
+        super().__init__()
+        vectors = torch.randn(codes, width)
+        self.register_buffer("codes", vectors)
+        self.register_buffer("average_sum", vectors.clone())
+        self.register_buffer("average_count", torch.zeros(codes))
+
+    def forward(self, features: Tensor) -> Quantized:
+        """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
+        indices = nearest_codes(features, self.codes)
+        quantized = self.lookup(indices).to(features.dtype)
+        return Quantized(features + (quantized - features).detach(), indices)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes ``(N, D, H, W)`` of indices ``(N, H, W)``."""
+        return nn.functional.embedding(indices, self.codes).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def update(self, features: Tensor, indices: Tensor, decay: float, epsilon: float = 1e-5) -> None:
+        """Moves the codes towards the features ``(N, D, H, W)`` that fell to them, over all processes."""
+        vectors = flatten_features(features).float()
+        sums = torch.zeros_like(self.codes).index_add_(0, indices.flatten(), vectors)
+        counts = torch.bincount(indices.flatten(), minlength=len(self.codes)).to(self.codes.dtype)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+            torch.distributed.all_reduce(counts)
+        self.average_sum.lerp_(sums, 1 - decay)
+        self.average_count.lerp_(counts, 1 - decay)
+        total = self.average_count.sum()
+        smoothed = (self.average_count + epsilon) / (total + len(self.codes) * epsilon) * total
+        self.codes.copy_(self.average_sum / smoothed[:, None])
+
+    @torch.no_grad()
+    def start_from(self, vectors: Tensor, count: float, generator: torch.Generator) -> None:
+        """Sets the codes to the k-means centres of ``vectors`` (M, D), each with the average ``count``."""
+        self.codes.copy_(k_means(vectors.float(), len(self.codes), generator))
+        self.average_count.fill_(count)
+        self.average_sum.copy_(self.codes * count)
+
+    @torch.no_grad()
+    def revive(self, vectors: Tensor, least_count: float, generator: torch.Generator) -> None:
+        """Moves codes used less than ``least_count`` on average onto vectors drawn from ``vectors`` (M, D)."""
+        dead = (self.average_count < least_count).nonzero().squeeze(1)
+        drawn = torch.randint(len(vectors), (len(dead),), generator=generator, device=vectors.device)
+        self.codes[dead] = vectors[drawn].float()
+        self.average_count[dead] = 1.0
+        self.average_sum[dead] = self.codes[dead]
+
+
+def flatten_features(features: Tensor) -> Tensor:
+    """``(N, D, H, W)`` as rows ``(N·H·W, D)``."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def code_distances(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Squared L2 distances ``(M, K)`` of vectors (M, D) to codes (K, D), less ‖vector‖², in float32.
+
+    The missing term is the same for all codes, so it changes neither the nearest one nor any order.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        vectors, codes = vectors.float(), codes.float()
+        return torch.addmm(codes.square().sum(1), vectors, codes.T, alpha=-2.0)
+
+
+@torch.no_grad()
+def nearest_codes(features: Tensor, codes: Tensor) -> Tensor:
+    """Indices ``(N, H, W)`` of the codes (K, D) nearest to features ``(N, D, H, W)``."""
+    distances = code_distances(flatten_features(features), codes)
+    number, _, height, width = features.shape
+    return distances.argmin(1).view(number, height, width)
+
+
+def k_means(vectors: Tensor, count: int, generator: torch.Generator, iterations: int = 10) -> Tensor:
+    """Centres (count, D) of Lloyd's algorithm on vectors (M, D), started on vectors drawn at random.
+
+    A centre that loses all its vectors stays where it is. With fewer vectors than centres, vectors repeat.
+    """
+    order = torch.randperm(len(vectors), generator=generator, device=vectors.device)
+    centres = vectors[order[torch.arange(count, device=vectors.device) % len(vectors)]].clone()
+    for _ in range(iterations):
+        nearest = code_distances(vectors, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, vectors)
+        counts = torch.bincount(nearest, minlength=count)
+        filled = counts > 0
+        centres[filled] = sums[filled] / counts[filled, None]
+    return centres

@@ -1,0 +1,190 @@
+"""DSR's stages 2 and 3 (paper, section 3.6; schedules and details of the reference)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.detectors.config import StageConfig
+from subspect.detectors.dsr.latent_model import Latents
+from subspect.detectors.dsr.model import Dsr, Restricted
+from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
+from subspect.losses import focal_loss
+from subspect.simulation.overlay import smudge
+from subspect.simulation.perlin import perlin_masks
+from subspect.simulation.rotation import rotate_some
+from subspect.training import Stage
+
+_PREVIEWED = 4
+
+
+class _DsrStage(Stage):
+    """What stages 2 and 3 share: the frozen latent model and previews."""
+
+    def __init__(
+        self, name: str, config: StageConfig, detector: Dsr, images: TrainingImages, seed: int
+    ) -> None:
+        super().__init__(name, config, seed)
+        self.detector = detector
+        self.images = images
+        self.simulation = detector.config.simulation
+
+    def preview(self) -> dict[str, Tensor]:
+        """Training images, both reconstructions and the anomaly map."""
+        shown = torch.stack([self.images[index][0] for index in range(min(_PREVIEWED, len(self.images)))])
+        shown = shown.to(self.device)
+        anomaly_map = self.detector(shown).anomaly_map.expand(-1, 3, -1, -1)
+        return {"image": shown, **self.detector.inner_pictures(shown), "anomaly map": anomaly_map}
+
+    def rotated(self, batch: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
+        """Images, in the detector's channel order, and masks of a batch, some of them rotated together."""
+        images, mask = batch
+        turned, _ = rotate_some(torch.cat((images, mask), 1), share, self.step_generator("rotation"))
+        turned = turned.contiguous(memory_format=torch.channels_last)
+        return self.detector.reorder(turned[:, :3]), (turned[:, 3:] > 0.5).float()
+
+
+class DetectionStage(_DsrStage):
+    """Stage 2: subspace modules, object-specific decoder and detection module, on latent anomalies.
+
+    Loss: focal(M_gt, M) + L2(F̃, Q) over both levels + 10·L2(I, I_spc), with the weights of the
+    configuration. Annotated anomalous images, where there are any, take part in the focal loss only: their
+    normal appearance is not known.
+
+    Args:
+        detector: Trained here.
+        images: Training images of one category, anomalous ones with masks.
+        seed: Decides everything random.
+    """
+
+    def __init__(self, detector: Dsr, images: TrainingImages, seed: int) -> None:
+        super().__init__("detection", detector.config.detection_stage, detector, images, seed)
+
+    def trained(self) -> Sequence[nn.Module]:
+        """Everything but the latent model and the upsampling module."""
+        detector = self.detector
+        return [
+            detector.low_subspace, detector.high_subspace, detector.object_decoder, detector.detection
+        ]  # fmt: skip
+
+    def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
+        """Normal images, and in each batch a share of annotated anomalous ones if there are any."""
+        size = self.config.batch_size // world_size
+        annotated = round(self.simulation.annotated_share * size) if self.images.anomalous_indices else 0
+        groups = [(self.images.normal_indices, size - annotated)]
+        if annotated:
+            groups.append((self.images.anomalous_indices, annotated))
+        samplers = [
+            (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step, rank, world_size))
+            for indices, share in groups
+        ]
+        return DataLoader(self.images, batch_sampler=_JoinedSampler(samplers))
+
+    def on_fit_start(self) -> None:
+        """Makes the simulator, with tables on the device of the training."""
+        self.simulator = LatentSimulator(self.detector.latent_model, self.simulation)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """The loss of a batch of images ``(N, 3, H, W)`` and masks ``(N, 1, H, W)``."""
+        images, annotation = self.rotated(batch, self.simulation.rotation_share)
+        annotated = annotation.flatten(1).any(1)
+        with torch.no_grad():
+            latents = self.detector.latent_model.encode(images)
+            anomalous = self._simulate(images, latents, annotated)
+            model = self.detector.latent_model
+            general = model.decoder(model.join(anomalous.low, anomalous.high))
+            target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
+        restricted = self.detector.restrict(anomalous.low, anomalous.high)
+        losses = self._losses(images, latents, restricted, ~annotated)
+        specific = restricted.image
+        if self.detector.config.image_loss_weight:
+            specific = specific.detach()  # as the reference; without an image loss, focal must teach the decoder
+        losses["focal"] = focal_loss(self.detector.detect(specific, general).softmax(1).float(), target)
+        self.log_dict(losses, prog_bar=True)
+        return torch.stack(list(losses.values())).sum()
+
+    def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
+        generator = self.step_generator("anomalies")
+        size = (images.shape[2], images.shape[3])
+        mask = perlin_masks(len(images), size, generator, normal_share=self.simulation.normal_share)
+        mask = mask * ~annotated[:, None, None, None]
+        return self.simulator(images, latents, mask, generator)
+
+    def _losses(
+        self, images: Tensor, latents: Latents, restricted: Restricted, normal: Tensor
+    ) -> dict[str, Tensor]:
+        """Weighted reconstruction losses over the images whose normal appearance is known."""
+        config = self.detector.config
+        low = _squared_error(restricted.low, latents.quantized_low.features, normal)
+        high = _squared_error(restricted.high, latents.quantized_high.features, normal)
+        image = _squared_error(restricted.image, images, normal)
+        return {
+            "feature": config.feature_loss_weight * (low + high),
+            "image": config.image_loss_weight * image,
+        }
+
+
+class UpsamplingStage(_DsrStage):
+    """Stage 3: the upsampling module alone, on smudged images, with the focal loss.
+
+    Args:
+        detector: Trained here.
+        images: Training images of one category; the normal ones are used.
+        seed: Decides everything random.
+    """
+
+    def __init__(self, detector: Dsr, images: TrainingImages, seed: int) -> None:
+        super().__init__("upsampling", detector.config.upsampling_stage, detector, images, seed)
+
+    def trained(self) -> Sequence[nn.Module]:
+        """The upsampling module."""
+        return [self.detector.upsampling]
+
+    def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
+        """Normal images."""
+        indices = self.images.normal_indices
+        size = self.config.batch_size // world_size
+        sampler = StepSampler(len(indices), size, self.config.steps, self.seed, start_step, rank, world_size)
+        return DataLoader(self.images, batch_sampler=_JoinedSampler([(indices, sampler)]))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """The focal loss of the refined mask of smudged images."""
+        images, _no_mask = self.rotated(batch, self.simulation.smudge_rotation_share)
+        generator = self.step_generator("smudges")
+        size = (images.shape[2], images.shape[3])
+        mask = perlin_masks(len(images), size, generator, normal_share=self.simulation.normal_share)
+        with torch.no_grad():
+            coarse = self.detector.reconstruct_and_detect(smudge(images, mask, generator))
+        logits = self.detector.refine_logits(coarse)
+        loss = focal_loss(logits.softmax(1).float(), mask)
+        self.log("focal", loss, prog_bar=True)
+        return loss
+
+
+class _JoinedSampler(Sampler[list[int]]):
+    """Batches joined from groups of images, each with a sampler of places in its group."""
+
+    def __init__(self, groups: Sequence[tuple[Sequence[int], StepSampler]]) -> None:
+        self.groups = groups
+
+    def __len__(self) -> int:
+        return len(self.groups[0][1])
+
+    def __iter__(self) -> Iterator[list[int]]:
+        samplers = [sampler for _, sampler in self.groups]
+        for parts in zip(*samplers, strict=True):
+            yield [
+                indices[place] for (indices, _), part in zip(self.groups, parts, strict=True) for place in part
+            ]
+
+
+def _squared_error(predicted: Tensor, target: Tensor, counted: Tensor) -> Tensor:
+    """Mean squared error over the samples where ``counted`` (N,) is true; 0 if it is nowhere."""
+    errors = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
+    return (errors * counted).sum() / counted.sum().clamp(min=1)

@@ -1,0 +1,1 @@
+"""Defects that never happened, for training on normal images alone."""

@@ -1,0 +1,226 @@
+"""Training: a detector's stages, one after the other, on Lightning; logs, previews, checkpoints, resuming.
+
+Knows nothing of any method. Everything random in a step is a function of the seed and the step's number,
+so a training that was killed and resumed sees what an uninterrupted one would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision.utils import make_grid, save_image
+
+from subspect.detectors.config import StageConfig
+from subspect.files import write_atomically
+
+logger = logging.getLogger("subspect")
+
+
+class Stage(L.LightningModule):
+    """One training stage: its own data, its own length in steps, automatic optimisation.
+
+    Attributes:
+        name: Names its folder of checkpoints and logs; unique within a training.
+        config: Its schedule.
+        seed: With the step's number, decides everything random.
+    """
+
+    def __init__(self, name: str, config: StageConfig, seed: int) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.seed = seed
+
+    @abstractmethod
+    def trained(self) -> Sequence[nn.Module]:
+        """The modules that this stage trains; everything else stays frozen."""
+
+    @abstractmethod
+    def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
+        """Batches from ``start_step`` on, of ``config.batch_size / world_size`` images each."""
+
+    @abstractmethod
+    def preview(self) -> dict[str, Tensor]:
+        """Pictures of the state of training by name, each ``(N, 3, H, W)`` in [0, 1]."""
+
+    def step_generator(self, purpose: str = "") -> torch.Generator:
+        """A random generator on the module's device that depends on seed, stage, purpose, step and process."""
+        return seeded_generator(
+            self.device, self.seed, self.name, purpose, self.global_step, self.trainer.global_rank
+        )
+
+    def setup(self, stage: str) -> None:
+        """Freezes everything but the trained modules, and lays the weights out channels-last."""
+        self.requires_grad_(False)
+        for module in self.trained():
+            module.requires_grad_(True)
+        self.to(memory_format=torch.channels_last)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The batches that are left, as Lightning asks for them."""
+        return self.loader(self.global_step, self.trainer.global_rank, self.trainer.world_size)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, self.config)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a training runs, apart from what is trained.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ….
+        devices: How many; several train by DDP.
+        precision: ``auto`` is bfloat16 where the hardware multiplies it fast, float32 elsewhere.
+        checkpoint_every: Steps between checkpoints; what a kill can cost at most.
+        preview_every: Steps between preview pictures.
+        progress: Whether to show progress bars.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    checkpoint_every: int = 200
+    preview_every: int = 200
+    progress: bool = True
+
+
+def seeded_generator(device: torch.device, *parts: object) -> torch.Generator:
+    """A random generator whose seed is a hash of ``parts``: the same on every machine and in every run."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def learning_rate_factor(step: int, config: StageConfig) -> float:
+    """What the learning rate is multiplied with at a step, counted from 0."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    match config.schedule:
+        case "constant":
+            return 1.0
+        case "step":
+            return 1.0 if step < 0.8 * config.steps else 0.1
+        case "cosine":
+            progress = (step - config.warmup) / max(1, config.steps - config.warmup)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: bool = False) -> None:
+    """Trains the stages in order.
+
+    Args:
+        stages: They share the detector they train.
+        folder: Receives ``checkpoints/STAGE``, ``logs`` and ``previews/STAGE``.
+        options: How to run.
+        resume: Continue from the newest checkpoints in ``folder``; finished stages are loaded, not repeated.
+
+    Raises:
+        FileExistsError: The folder has checkpoints and ``resume`` is not set.
+    """
+    if not resume and any((folder / "checkpoints").rglob("*.ckpt")):
+        raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
+    for number, stage in enumerate(stages):
+        checkpoint, step = newest_checkpoint(folder / "checkpoints" / stage.name)
+        if checkpoint is not None and step >= stage.config.steps:
+            logger.info("stage %s is finished, loading %s", stage.name, checkpoint)
+            stage.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+            continue
+        logger.info("stage %d of %d: %s, %d steps", number + 1, len(stages), stage.name, stage.config.steps)
+        _fit_stage(stage, folder, options, checkpoint)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, int]:
+    """The checkpoint of most steps in a stage's folder, and its steps; (None, 0) if there is none."""
+    found = [(int(path.stem.removeprefix("step=")), path) for path in folder.glob("step=*.ckpt")]
+    step, path = max(found, default=(0, None))
+    return path, step
+
+
+def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path | None) -> None:
+    trainer = _trainer(stage, folder, options)
+    with warnings.catch_warnings():
+        # Our batches are a function of the step, so they resume without the loader having a state.
+        warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt")
+    stage.to("cpu")
+
+
+def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
+    checkpoints = ModelCheckpoint(
+        dirpath=folder / "checkpoints" / stage.name,
+        filename="{step}",
+        every_n_train_steps=options.checkpoint_every,
+    )
+    callbacks: list[Callback] = [
+        checkpoints,
+        LearningRateMonitor("step"),
+        _Previews(folder / "previews" / stage.name, options.preview_every),
+    ]
+    if options.progress:
+        callbacks.append(TQDMProgressBar(leave=True))
+    return L.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        precision=_precision(options),
+        max_steps=stage.config.steps,
+        callbacks=callbacks,
+        logger=[CSVLogger(folder / "logs", stage.name), TensorBoardLogger(folder / "logs", stage.name)],
+        log_every_n_steps=10,
+        enable_progress_bar=options.progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def _precision(options: FitOptions) -> Any:
+    if options.precision != "auto":
+        return options.precision
+    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    # A processor without AMX multiplies bfloat16 four times slower than float32.
+    fast_on_cpu = options.accelerator in ("cpu", "auto") and torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if on_gpu or fast_on_cpu else "32-true"
+
+
+class _Previews(Callback):
+    """Writes a stage's preview pictures as one PNG grid, a row a kind of picture."""
+
+    def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
+        self.every = every
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        last = trainer.global_step == trainer.max_steps
+        if trainer.is_global_zero and (last or trainer.global_step % self.every == 0):
+            assert isinstance(pl_module, Stage)
+            with torch.no_grad():
+                self._write(pl_module.preview(), trainer.global_step)
+
+    def _write(self, pictures: dict[str, Tensor], step: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        columns = len(next(iter(pictures.values())))
+        grid = make_grid(torch.cat([rows.float().cpu().clamp(0, 1) for rows in pictures.values()]), columns)
+        write_atomically(self.folder / f"{step:06d}.png", lambda path: save_image(grid, path))

@@ -1,0 +1,111 @@
+"""DSR against outputs of the authors' released code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from golden_weights import GOLDEN, golden_input, reference_state
+from subspect.detectors.dsr.model import Dsr, image_score
+from subspect.detectors.dsr.reference import import_reference
+from subspect.losses import focal_loss
+
+CHECKPOINTS = {
+    "latent_model": "vq_model",
+    "low_subspace": "subspace_restriction",
+    "high_subspace": "subspace_restriction",
+    "object_decoder": "image_recon_module",
+    "detection": "anomaly_det_module",
+    "upsampling": "upsample_module",
+}
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN / "dsr_official.npz"))
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Dsr:
+    folder = tmp_path_factory.mktemp("reference")
+    files: dict[str, Path] = {}
+    for module, checkpoint in CHECKPOINTS.items():
+        files[module] = folder / f"{module}.pckl"
+        torch.save(reference_state("dsr_official_keys.json", checkpoint), files[module])
+    return import_reference(files)
+
+
+def every_fourth(image: torch.Tensor) -> np.ndarray:
+    return image[..., ::4, ::4].numpy()
+
+
+@torch.no_grad()
+def test_codes_features_and_maps_agree(detector: Dsr, golden: dict[str, np.ndarray]) -> None:
+    x = golden_input()
+    latents = detector.latent_model.encode(x)
+    assert (latents.quantized_low.indices[0].numpy() == golden["index_low"]).mean() >= 0.999
+    assert (latents.quantized_high.indices[0].numpy() == golden["index_high"]).mean() >= 0.999
+    restricted = detector.restrict(latents.quantized_low.features, latents.quantized_high.features)
+    for ours, name in ((restricted.low, "feature_low"), (restricted.high, "feature_high")):
+        np.testing.assert_allclose(every_fourth(ours[:, ::8]), golden[name], atol=1e-3)
+    compared = detector.reconstruct_and_detect(x)
+    pictures = {
+        "image_general": compared.general,
+        "image_specific": compared.specific,
+        "mask": compared.mask,
+        "mask_refined": detector.refine(compared),
+    }
+    for name, ours in pictures.items():
+        np.testing.assert_allclose(every_fourth(ours), golden[name], atol=1e-3, err_msg=name)
+    assert float(image_score(compared.mask[:, 1:])) == pytest.approx(float(golden["image_score"]), abs=1e-4)
+    loss = focal_loss(compared.mask, (x[:, :1] > 0.7).float())
+    assert float(loss) == pytest.approx(float(golden["focal_loss"]), abs=1e-6)
+
+
+@torch.no_grad()
+def test_detector_reads_rgb_for_weights_that_want_bgr(detector: Dsr) -> None:
+    x = golden_input()
+    prediction = detector(x.flip(1))
+    compared = detector.reconstruct_and_detect(x)
+    torch.testing.assert_close(prediction.anomaly_map, detector.refine(compared)[:, 1:])
+
+
+def test_parameter_counts_are_the_papers(detector: Dsr) -> None:
+    def count(module: torch.nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    latent = detector.latent_model
+    codebooks = sum(b.numel() for n, b in latent.named_buffers() if not n.endswith("average_count"))
+    counts = {
+        "latent": count(latent) + codebooks,
+        "high_encoder": count(latent.high_encoder),
+        "low_encoder": count(latent.low_encoder),
+        "decoder": count(latent.decoder),
+        "low_subspace": count(detector.low_subspace),
+        "high_subspace": count(detector.high_subspace),
+        "object_decoder": count(detector.object_decoder),
+        "detection": count(detector.detection),
+        "upsampling": count(detector.upsampling),
+    }
+    assert counts == {
+        "latent": 4_021_379,
+        "high_encoder": 445_760,
+        "low_encoder": 573_696,
+        "decoder": 593_091,
+        "low_subspace": 7_818_240,
+        "high_subspace": 7_818_240,
+        "object_decoder": 9_418_371,
+        "detection": 5_610_690,
+        "upsampling": 5_611_842,
+    }
+
+
+def test_a_checkpoint_of_another_module_is_named(tmp_path: Path) -> None:
+    files = {}
+    for module, checkpoint in CHECKPOINTS.items():
+        files[module] = tmp_path / f"{module}.pckl"
+        torch.save(reference_state("dsr_official_keys.json", checkpoint), files[module])
+    files["detection"] = files["upsampling"]
+    with pytest.raises(ValueError, match=r"upsampling\.pckl does not hold the reference's detection"):
+        import_reference(files)
