@@ -88,13 +88,14 @@ def side_by_side(pictures: Mapping[str, npt.NDArray[np.generic]]) -> Picture:
     tallest = max(panel.shape[0] for _, panel in panels)
     font = ImageFont.load_default(size=int(np.clip(tallest / 24, 13, 60)))
     head = int(1.6 * font.size) if isinstance(font, ImageFont.FreeTypeFont) else 16
+    gap = max(GAP, head // 3)
     widths = [max(panel.shape[1], int(font.getlength(caption)) + 1) for caption, panel in panels]
-    canvas = Image.new("RGB", (sum(widths) + GAP * (len(panels) - 1), head + tallest), PAPER)
+    canvas = Image.new("RGB", (sum(widths) + gap * (len(panels) - 1), head + tallest), PAPER)
     draw, left = ImageDraw.Draw(canvas), 0
     for (caption, panel), width in zip(panels, widths, strict=True):
         draw.text((left, head // 2), caption, fill=INK, font=font, anchor="lm")
         canvas.paste(Image.fromarray(panel), (left, head))
-        left += width + GAP
+        left += width + gap
     return np.asarray(canvas)
 
 
