@@ -241,8 +241,7 @@ def _check(detector: Detector, table: Table, protocol: str) -> None:
         )
     if len(table.categories) > 1:
         raise ValueError(
-            "a detector is evaluated on one category, select one; the table has:"
-            f" {', '.join(table.categories)}"
+            f"a detector is evaluated on one category, select one; the table has: {', '.join(table.categories)}"
         )
     if not len(table.select(split="test")):
         raise ValueError(f"{table.root} has no test images to evaluate on")

@@ -242,9 +242,7 @@ def draw_inspection(picture: FloatArray, inspection: Inspection, map_threshold: 
     return side_by_side({inspection.verdict: outlined, numbers: heated})
 
 
-def _inspect_file(
-    inspector: Inspector, path: Path, name: str, output: Path, raw_maps: bool
-) -> dict[str, Any]:
+def _inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw_maps: bool) -> dict[str, Any]:
     """Inspects one file, writes its picture (and map), and returns its row."""
     try:
         picture = read_image(path)

@@ -167,9 +167,7 @@ class PixelScores:
         scores = np.asarray(anomaly_map, dtype=np.float32)
         defective = np.asarray(mask, dtype=bool)
         if scores.ndim != 2 or scores.shape != defective.shape:
-            raise ValueError(
-                f"anomaly map {scores.shape} and mask {defective.shape} must be (H, W) and equal"
-            )
+            raise ValueError(f"anomaly map {scores.shape} and mask {defective.shape} must be (H, W) and equal")
         _refuse_nan(scores)
         self._normal.append(scores[~defective])
         if defective.any():

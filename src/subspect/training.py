@@ -20,6 +20,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.utils import make_grid, save_image
@@ -58,7 +59,7 @@ class Stage(L.LightningModule):
         """Pictures of the state of training by name, each ``(N, 3, H, W)`` in [0, 1]."""
 
     def step_generator(self, purpose: str = "") -> torch.Generator:
-        """A random generator on the module's device that depends on seed, stage, purpose, step and process."""
+        """A generator on the module's device, seeded by seed, stage, purpose, step and process."""
         return seeded_generator(
             self.device, self.seed, self.name, purpose, self.global_step, self.trainer.global_rank
         )
@@ -74,7 +75,7 @@ class Stage(L.LightningModule):
         """The batches that are left, as Lightning asks for them."""
         return self.loader(self.global_step, self.trainer.global_rank, self.trainer.world_size)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)

@@ -116,6 +116,4 @@ def split_readable(paths: Sequence[Path], held_out: float, seed: int) -> tuple[l
     order = np.random.default_rng(seed).permutation(len(paths))
     count = max(1, round(held_out * len(paths)))
     judged = set(order[:count].tolist())
-    return [p for i, p in enumerate(paths) if i not in judged], [
-        p for i, p in enumerate(paths) if i in judged
-    ]
+    return [p for i, p in enumerate(paths) if i not in judged], [p for i, p in enumerate(paths) if i in judged]

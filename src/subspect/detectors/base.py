@@ -1,9 +1,9 @@
-"""What every detector is: an ``nn.Module`` from images to anomaly maps and scores, with its training stages."""
+"""What every detector is: an ``nn.Module`` from images to anomaly maps and scores, trained in stages."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -59,13 +59,28 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def inner_pictures(self, images: Tensor) -> dict[str, Tensor]:
-        """Pictures of the detector's workings by name, each ``(N, 3, H, W)`` in [0, 1]; for previews."""
+        """Pictures of the detector's workings by name, each ``(N, 3, H, W)`` in [0, 1]."""
 
     def prepare(self, image: npt.NDArray[np.float32]) -> Tensor:
-        """A decoded picture ``(H, W, 3)``, RGB in [0, 1], as the tensor ``(3, h, w)`` that ``forward`` takes."""
+        """A decoded picture ``(H, W, 3)``, RGB in [0, 1], as ``forward`` takes it: ``(3, h, w)``."""
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return resize(tensor, self.config.image_size, antialias=self.config.antialias)
 
+    def start(self, weights: str | None) -> None:
+        """Takes over the pretrained weights that training starts from; nothing for methods without any.
+
+        Args:
+            weights: A file or hub id that the user named; None takes the method's own choice.
+
+        Raises:
+            ValueError: The method cannot use such weights.
+        """
+        if weights is not None:
+            raise ValueError(f"{self.method} starts from no pretrained weights, but {weights!r} was given")
+
     def provenance(self) -> dict[str, Any]:
-        """Where the weights come from, for ``detector.json``; empty unless the method knows more."""
+        """Where pretrained weights came from, for ``detector.json``; empty for methods without any."""
         return {}
+
+    def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Takes back what ``provenance`` gave, when a detector is read."""

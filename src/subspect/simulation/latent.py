@@ -91,11 +91,10 @@ def sample_exactly(
     vectors = flatten_features(features)[masked]
     sampled = torch.zeros_like(rank)
     # Sorted in pieces: all positions of a batch at once would take a gigabyte.
-    for rows, wanted, part in zip(
-        masked.split(_CHUNK), rank[masked].split(_CHUNK), vectors.split(_CHUNK), strict=True
-    ):
-        order = code_distances(part, codes).argsort(1)
-        sampled[rows] = order.gather(1, wanted[:, None]).squeeze(1)
+    for start in range(0, len(masked), _CHUNK):
+        rows = masked[start : start + _CHUNK]
+        order = code_distances(vectors[start : start + _CHUNK], codes).argsort(1)
+        sampled[rows] = order.gather(1, rank[rows, None]).squeeze(1)
     return sampled.view(number, height, width)
 
 

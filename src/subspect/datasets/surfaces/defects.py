@@ -65,9 +65,7 @@ def scratch(tone: float) -> Callable[[Scene, np.random.Generator], Picture]:
     return draw
 
 
-def stain(
-    absorption: Colour, density: tuple[float, float]
-) -> Callable[[Scene, np.random.Generator], Picture]:
+def stain(absorption: Colour, density: tuple[float, float]) -> Callable[[Scene, np.random.Generator], Picture]:
     """A liquid that soaked in and dried: soft irregular outline, uneven, with a darker tide mark.
 
     Args:

@@ -75,9 +75,7 @@ class _Layer:
 
 def _yarns(rng: np.random.Generator) -> _Yarns:
     count = int(1.3 * POINTS / _PITCH)
-    centre = (
-        -0.15 * POINTS + rng.uniform(0, _PITCH) + _PITCH * np.arange(count) + rng.normal(0.0, 0.28, count)
-    )
+    centre = -0.15 * POINTS + rng.uniform(0, _PITCH) + _PITCH * np.arange(count) + rng.normal(0.0, 0.28, count)
     return _Yarns(
         centre=centre,
         radius=_PITCH * 0.5 * (0.97 + 0.05 * rng.normal(size=count)),

@@ -98,9 +98,7 @@ def _displaced_brick(scene: Scene, rng: np.random.Generator) -> Picture:
     shadow = blur(ndimage.shift(moved[..., 0], (2 / to_points, 2 / to_points), order=1), 1.2)[..., None]
     ground = scene.picture * (1.0 - outline) + _mortar(scene, rng) * outline
     ground = ground * (1.0 - 0.45 * shadow)
-    return np.asarray(
-        ground * (1.0 - moved) + sample(scene.picture, from_x, from_y) * moved, dtype=np.float32
-    )
+    return np.asarray(ground * (1.0 - moved) + sample(scene.picture, from_x, from_y) * moved, dtype=np.float32)
 
 
 def _mortar(scene: Scene, rng: np.random.Generator) -> Picture:

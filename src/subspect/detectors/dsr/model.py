@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
+from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
 from subspect.images import crop, pad_to_multiple
 from subspect.training import Stage
@@ -66,9 +67,9 @@ class Dsr(Detector):
         self.config = config
         width, inner = config.latent.width, config.latent.residual_width
         self.latent_model = DiscreteLatentModel(config.latent)
-        restrict = dict(width=config.subspace_width, residual=config.warm_start)
-        self.low_subspace = SubspaceRestriction(width, **restrict)
-        self.high_subspace = SubspaceRestriction(width, **restrict)
+        self.low_subspace, self.high_subspace = (
+            SubspaceRestriction(width, config.subspace_width, residual=config.warm_start) for _ in range(2)
+        )
         decoder = GeneralDecoder if config.warm_start else ObjectDecoder
         self.object_decoder = decoder(width, inner)
         self.detection = UNet(6, config.detection_width, config.detection_stride)
@@ -149,9 +150,18 @@ class Dsr(Detector):
         }
         return {name: crop(self.reorder(drawn), size).clamp(0, 1) for name, drawn in pictures.items()}
 
+    def start(self, weights: str | None) -> None:
+        """Takes over a discrete latent model: the one named, or the one shipped for this configuration."""
+        model, source = load_latent_model(weights, self.config.latent)
+        self.adopt_latent_model(model, source)
+
     def provenance(self) -> dict[str, Any]:
         """Where the latent model comes from."""
         return {"latent_model": self.latent_source}
+
+    def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Takes back where the latent model came from."""
+        self.latent_source = dict(provenance.get("latent_model", {}))
 
 
 def image_score(anomaly_map: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ class LatentSimulator:
         indices = model.high_codebook(high).indices
         high = self._exchange(model.high_codebook, high, indices, mask_high, generator)
         marked = torch.maximum(
-            F.interpolate(mask_low, scale_factor=LOW_STRIDE), F.interpolate(mask_high, scale_factor=HIGH_STRIDE)
+            F.interpolate(mask_low, scale_factor=LOW_STRIDE),
+            F.interpolate(mask_high, scale_factor=HIGH_STRIDE),
         )
         return AnomalousLatents(low, high, marked)
 
@@ -102,9 +103,7 @@ class LatentSimulator:
     ) -> Tensor:
         """Quantised features ``(N, D, h, w)``, with other codes where ``mask`` (N, 1, h, w) is 1."""
         config, codes = self.config, codebook.codes
-        ranks = draw_ranks(
-            len(mask), len(codes), config.nearest_share, config.minimum_strength, generator
-        )
+        ranks = draw_ranks(len(mask), len(codes), config.nearest_share, config.minimum_strength, generator)
         sampled = self._sample(codebook, features, indices, mask, ranks, generator)
         return codebook.lookup(torch.where(mask[:, 0] > 0, sampled, indices))
 

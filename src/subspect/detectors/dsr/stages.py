@@ -81,7 +81,10 @@ class DetectionStage(_DsrStage):
         if annotated:
             groups.append((self.images.anomalous_indices, annotated))
         samplers = [
-            (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step, rank, world_size))
+            (
+                indices,
+                StepSampler(len(indices), share, self.config.steps, self.seed, start_step, rank, world_size),
+            )
             for indices, share in groups
         ]
         return DataLoader(self.images, batch_sampler=_JoinedSampler(samplers))
@@ -104,7 +107,9 @@ class DetectionStage(_DsrStage):
         losses = self._losses(images, latents, restricted, ~annotated)
         specific = restricted.image
         if self.detector.config.image_loss_weight:
-            specific = specific.detach()  # as the reference; without an image loss, focal must teach the decoder
+            specific = (
+                specific.detach()
+            )  # as the reference; without an image loss, focal must teach the decoder
         losses["focal"] = focal_loss(self.detector.detect(specific, general).softmax(1).float(), target)
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()

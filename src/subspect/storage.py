@@ -1,0 +1,109 @@
+"""Detectors on disk: a folder of ``detector.json`` and ``weights.safetensors``, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from subspect.calibration import Calibration
+from subspect.detectors.base import Detector
+from subspect.detectors.configuration import ConfigurationError, from_dict
+from subspect.detectors.registry import find_method
+
+FORMAT = 1
+DESCRIPTION = "detector.json"
+WEIGHTS = "weights.safetensors"
+
+
+class StorageError(ValueError):
+    """A folder that does not hold a detector that can be read; the message names the file and the reason."""
+
+
+def save_detector(detector: Detector, folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Writes a detector as a folder, complete or not at all.
+
+    Args:
+        detector: What to write, with its calibration if it has one.
+        folder: Must not exist.
+        provenance: How it came about (data, split, seed, steps, …), values JSON can hold.
+
+    Raises:
+        FileExistsError: The folder exists.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists and is not overwritten; choose another folder")
+    description = {
+        "format": FORMAT,
+        "method": detector.method,
+        "config": asdict(detector.config),
+        "calibration": None if detector.calibration is None else detector.calibration.to_dict(),
+        "provenance": {**provenance, **detector.provenance()},
+        "versions": {name: version(name) for name in ("subspect", "torch", "torchvision", "lightning")},
+    }
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".subspect-", dir=folder.parent))
+    try:
+        weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
+        save_file(weights, temporary / WEIGHTS)
+        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """The content of a detector's ``detector.json``.
+
+    Raises:
+        StorageError: It is missing, no JSON, or of a newer format than this version knows.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise StorageError(f"{folder} is no detector: it has no {DESCRIPTION}")
+    try:
+        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written = int(description["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"{path} is damaged: {error}") from error
+    if written > FORMAT:
+        raise StorageError(f"{path} has format {written}; this version of subspect reads up to {FORMAT}")
+    return description
+
+
+def find_detector(path: Path) -> Path:
+    """The folder of a detector, given that folder or the run's that made it."""
+    inside = path / "detector"
+    return inside if not (path / DESCRIPTION).is_file() and inside.is_dir() else path
+
+
+def load_detector(folder: Path, device: torch.device | str = "cpu") -> Detector:
+    """Reads a detector, in evaluation mode.
+
+    Raises:
+        StorageError: A file is missing or damaged, or weights and configuration do not fit.
+    """
+    description = read_description(folder)
+    try:
+        method = find_method(description["method"])
+        detector = method.build(from_dict(method.config, description["config"]))
+        calibration = description["calibration"]
+        detector.calibration = None if calibration is None else Calibration.from_dict(calibration)
+        detector.restore_provenance(description["provenance"])
+    except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        raise StorageError(f"{folder / DESCRIPTION} is damaged: {error}") from error
+    try:
+        detector.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise StorageError(f"{folder / WEIGHTS} cannot be used: {error}") from error
+    return detector.to(device).eval()
