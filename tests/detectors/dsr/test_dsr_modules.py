@@ -1,0 +1,151 @@
+"""DSR's blocks and modules against plain PyTorch, and what the presets cost."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from subspect.detectors.dsr.blocks import ResidualBlock, ResidualStack, conv_norm_relu, up_conv
+from subspect.detectors.dsr.config import PRESETS
+from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
+
+
+@pytest.fixture(autouse=True)
+def _without_gradients():
+    torch.manual_seed(0)
+    with torch.no_grad():
+        yield
+
+
+def conv_norm_relu_of(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    norm = nn.InstanceNorm2d(conv.out_channels)
+    return F.relu(norm(F.conv2d(features, conv.weight, conv.bias, padding=1)))
+
+
+def convs(module: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def twice(module: nn.Module, features: Tensor) -> Tensor:
+    for conv in convs(module):
+        features = conv_norm_relu_of(conv, features)
+    return features
+
+
+def doubled(module: nn.Module, features: Tensor) -> Tensor:
+    larger = F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=True)
+    return twice(module, larger)
+
+
+def test_conv_norm_relu_has_pytorchs_instance_norm():
+    block, features = conv_norm_relu(5, 7), torch.randn(3, 5, 6, 10) * 4 + 2
+    torch.testing.assert_close(block(features), conv_norm_relu_of(block[0], features))
+
+
+def test_enlarging_aligns_corners():
+    features = torch.randn(1, 1, 3, 4)
+    enlarged = up_conv(1, 1)[0](features)[0, 0].numpy()
+    rows, columns = np.linspace(0, 2, 6), np.linspace(0, 3, 8)
+    by_row = np.stack([np.interp(rows, range(3), column) for column in features[0, 0].numpy().T], 1)
+    expected = np.stack([np.interp(columns, range(4), row) for row in by_row])
+    np.testing.assert_allclose(enlarged, expected, atol=1e-6)
+
+
+def test_a_residual_block_has_the_references_in_place_relu():
+    block, features = ResidualBlock(6, 4), torch.randn(2, 6, 5, 7)
+    reference = nn.Sequential(nn.ReLU(inplace=True), block.spatial, nn.ReLU(inplace=True), block.pointwise)
+    overwritten = features.clone()
+    expected = overwritten + reference(overwritten)
+    torch.testing.assert_close(block(features), expected)
+    block.pointwise.weight.zero_()
+    assert torch.equal(block(features), features.clamp(min=0))
+
+
+def test_a_residual_stack_is_two_blocks_and_a_relu():
+    stack, features = ResidualStack(6, 4), torch.randn(2, 6, 5, 7)
+    first, second = stack.blocks
+    torch.testing.assert_close(stack(features), second(first(features)).clamp(min=0))
+    assert not torch.equal(stack(features), second(first(features)))
+
+
+def test_subspace_restriction_is_an_hourglass_without_skips():
+    module, features = SubspaceRestriction(6, 8), torch.randn(2, 6, 8, 12)
+    hidden = F.max_pool2d(twice(module.encoder1, features), 2)
+    hidden = F.max_pool2d(twice(module.encoder2, hidden), 2)
+    hidden = twice(module.encoder3, hidden)
+    hidden = twice(module.decoder2, doubled(module.up2, hidden))
+    hidden = twice(module.decoder1, doubled(module.up1, hidden))
+    expected = F.conv2d(hidden, module.out.weight, module.out.bias, padding=1)
+    torch.testing.assert_close(module(features), expected, atol=1e-4, rtol=1e-4)
+    assert [conv.out_channels for conv in convs(module)] == [8, 8, 16, 16, 32, 32, 16, 16, 16, 8, 8, 8, 6]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (16, 28)])
+def test_a_warm_subspace_restriction_starts_as_the_identity_and_can_learn(size):
+    module, features = SubspaceRestriction(6, 8, residual=True), torch.randn(2, 6, *size)
+    assert torch.equal(module(features), features)
+    with torch.enable_grad():
+        module(features).square().sum().backward()
+    assert module.out.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_unet_works_on_pixel_unshuffled_pictures(stride):
+    module, pictures = UNet(3, 4, stride), torch.randn(2, 3, 16 * stride, 24 * stride)
+    # Channel c·s² + r·s + k is row r and column k of each s x s cell of channel c.
+    cells = [
+        pictures[:, c, r::stride, k::stride] for c in range(3) for r in range(stride) for k in range(stride)
+    ]
+    plain = UNet(3 * stride**2, 4)
+    plain.load_state_dict(module.state_dict())
+    torch.testing.assert_close(module(pictures), plain(torch.stack(cells, 1)))
+
+
+def test_unet_is_the_references():
+    module, pictures = UNet(5, 4), torch.randn(2, 5, 16, 24)
+    levels = [twice(module.encoder1, pictures)]
+    for encoder in (module.encoder2, module.encoder3, module.encoder4):
+        levels.append(twice(encoder, F.max_pool2d(levels[-1], 2)))
+    hidden = levels.pop()
+    for up, decoder in (
+        (module.up3, module.decoder3),
+        (module.up2, module.decoder2),
+        (module.up1, module.decoder1),
+    ):
+        hidden = twice(decoder, torch.cat((doubled(up, hidden), levels.pop()), 1))
+    expected = F.conv2d(hidden, module.out.weight, module.out.bias, padding=1)
+    torch.testing.assert_close(module(pictures), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [lambda: UNet(6, 32), lambda: ObjectDecoder(32, 16)], ids=["unet", "decoder"])
+def test_weights_start_small_and_normal(make):
+    weights = [
+        layer.weight.flatten()
+        for layer in make().modules()
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+    ]
+    drawn = torch.cat(weights)
+    assert float(drawn.std()) == pytest.approx(0.02, rel=0.02)
+    assert abs(float(drawn.mean())) < 2e-4
+    assert float(((drawn / 0.02) ** 4).mean()) == pytest.approx(
+        3, rel=0.05
+    )  # the normal distribution's kurtosis
+
+
+def gigaflops(preset: str) -> float:
+    """Two per multiply-add, of one image of 256x256; counted without computing."""
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        Dsr(PRESETS[preset]).eval()(torch.empty(1, 3, 256, 256))
+    return counter.get_total_flops() / 1e9
+
+
+def test_the_paper_preset_costs_what_the_reference_does():
+    assert gigaflops("paper") == pytest.approx(256, rel=0.01)
+
+
+def test_the_fast_preset_stays_in_its_budget():
+    assert 1 < gigaflops("fast") <= 20

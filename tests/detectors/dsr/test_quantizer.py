@@ -1,0 +1,162 @@
+"""The codebook against brute force, one-hot averages in NumPy, and scikit-learn's k-means."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import KMeans
+
+from subspect.detectors.dsr.quantizer import Codebook, flatten_features, k_means, nearest_codes
+
+CODES, WIDTH = 24, 6
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def codebook() -> Codebook:
+    book = Codebook(CODES, WIDTH)
+    book.codes.copy_(torch.randn(CODES, WIDTH, generator=generator(1)))
+    book.average_sum.copy_(book.codes)
+    return book
+
+
+@pytest.fixture
+def features() -> torch.Tensor:
+    return torch.randn(3, WIDTH, 5, 7, generator=generator(2))
+
+
+def squared_distances(vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    return ((vectors[:, None].astype(np.float64) - codes[None].astype(np.float64)) ** 2).sum(2)
+
+
+def nearest_by_brute_force(features: torch.Tensor, codes: torch.Tensor) -> np.ndarray:
+    indices = np.empty((len(features), *features.shape[2:]), dtype=int)
+    for n, i, j in np.ndindex(*indices.shape):
+        indices[n, i, j] = squared_distances(features[n, :, i, j].numpy()[None], codes.numpy()).argmin()
+    return indices
+
+
+def test_each_feature_becomes_its_nearest_code(codebook, features):
+    quantized = codebook(features)
+    expected = nearest_by_brute_force(features, codebook.codes)
+    np.testing.assert_array_equal(quantized.indices.numpy(), expected)
+    codes = codebook.codes.numpy()[expected].transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(quantized.features.numpy(), codes, atol=1e-6)
+    np.testing.assert_array_equal(codebook.lookup(quantized.indices).numpy(), codes)
+
+
+def test_mixed_precision_does_not_blur_the_choice(codebook):
+    # Two codes that bfloat16 cannot tell apart.
+    codebook.codes[0], codebook.codes[1] = 1.0, 1.001
+    features = codebook.codes[[0, 1]].T.reshape(1, WIDTH, 1, 2).contiguous()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert nearest_codes(features, codebook.codes).tolist() == [[[0, 1]]]
+
+
+def test_the_gradient_passes_straight_through(codebook, features):
+    features.requires_grad_()
+    weights = torch.randn(features.shape, generator=generator(3))
+    (codebook(features).features * weights).sum().backward()
+    assert torch.equal(features.grad, weights)
+    assert not list(codebook.parameters())
+
+
+def test_codes_move_as_exponential_averages(codebook):
+    decay, epsilon = 0.9, 1e-3
+    codes = codebook.codes.double().numpy()
+    sums, counts = codes.copy(), np.zeros(CODES)
+    for step in range(4):
+        features = torch.randn(2, WIDTH, 4, 3, generator=generator(step)) + 1
+        indices = nearest_codes(features, codebook.codes)
+        codebook.update(features, indices, decay, epsilon)
+
+        one_hot = np.eye(CODES)[indices.numpy().ravel()]  # (M, K)
+        vectors = features.double().numpy().transpose(0, 2, 3, 1).reshape(-1, WIDTH)
+        counts = decay * counts + (1 - decay) * one_hot.sum(0)
+        sums = decay * sums + (1 - decay) * one_hot.T @ vectors
+        smoothed = (counts + epsilon) / (counts.sum() + CODES * epsilon) * counts.sum()
+        codes = sums / smoothed[:, None]
+        np.testing.assert_allclose(codebook.average_count.numpy(), counts, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(codebook.average_sum.numpy(), sums, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(codebook.codes.numpy(), codes, rtol=1e-4)
+
+
+def blobs(centres: torch.Tensor, each: int, spread: float) -> torch.Tensor:
+    noise = torch.randn(len(centres), each, centres.shape[1], generator=generator(4))
+    return (centres[:, None] + spread * noise).flatten(0, 1)
+
+
+def inertia(vectors: torch.Tensor, centres: torch.Tensor) -> float:
+    return float(squared_distances(vectors.numpy(), centres.numpy()).min(1).mean())
+
+
+def test_k_means_is_lloyds_algorithm():
+    vectors = blobs(torch.randn(8, WIDTH, generator=generator(5)) * 2, 40, 0.8)
+    start = k_means(vectors, 6, generator(6), iterations=0)
+    assert all((vectors == centre).all(1).any() for centre in start)
+    reference = KMeans(6, init=start.numpy(), n_init=1, max_iter=5, tol=0, algorithm="lloyd").fit(
+        vectors.numpy()
+    )
+    ours = k_means(vectors, 6, generator(6), iterations=5)
+    np.testing.assert_allclose(ours.numpy(), reference.cluster_centers_, atol=1e-4)
+
+
+def test_k_means_never_gets_worse():
+    vectors = torch.randn(500, WIDTH, generator=generator(7))
+    course = [inertia(vectors, k_means(vectors, 12, generator(8), iterations)) for iterations in range(8)]
+    assert all(later <= earlier + 1e-6 for earlier, later in pairwise(course))
+    assert course[-1] < 0.9 * course[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_k_means_finds_two_clusters_far_apart(seed):
+    truth = torch.stack((torch.full((WIDTH,), -5.0), torch.full((WIDTH,), 5.0)))
+    centres = k_means(blobs(truth, 100, 0.5), 2, generator(seed))
+    np.testing.assert_allclose(np.sort(centres.numpy(), axis=0), truth.numpy(), atol=0.25)
+
+
+def test_k_means_repeats_vectors_where_there_are_too_few():
+    vectors = torch.randn(3, WIDTH, generator=generator(9))
+    centres = k_means(vectors, 7, generator())
+    distances = squared_distances(centres.numpy(), vectors.numpy())
+    assert distances.min(1).max() < 1e-9
+    assert set(distances.argmin(1)) == {0, 1, 2}
+
+
+def test_a_start_from_data_is_where_its_own_features_keep_it(codebook):
+    vectors = torch.randn(300, WIDTH, generator=generator(10))
+    codebook.start_from(vectors, 25.0, generator(11))
+    start = codebook.codes.clone()
+    assert inertia(vectors, start) < inertia(vectors, vectors[:CODES])
+    assert (codebook.average_count == 25).all()
+    indices = torch.arange(CODES).view(1, 4, 6)
+    codebook.update(codebook.lookup(indices), indices, 0.99)
+    torch.testing.assert_close(codebook.codes, start, atol=1e-4, rtol=1e-4)
+
+
+def test_only_dead_codes_are_revived(codebook, features):
+    codebook.average_count.fill_(2.0)
+    dead = torch.tensor([3, 11, 20])
+    codebook.average_count[dead] = 0.4
+    before = {name: buffer.clone() for name, buffer in codebook.named_buffers()}
+    vectors = flatten_features(features)
+    codebook.revive(vectors, 0.5, generator(12))
+    alive = torch.ones(CODES, dtype=torch.bool)
+    alive[dead] = False
+    for name, buffer in codebook.named_buffers():
+        assert torch.equal(buffer[alive], before[name][alive]), name
+    for code in dead:
+        assert (vectors == codebook.codes[code]).all(1).any()
+        assert not torch.equal(codebook.codes[code], before["codes"][code])
+    assert torch.equal(codebook.average_sum[dead], codebook.codes[dead] * codebook.average_count[dead, None])
+    assert (codebook.average_count[dead] >= 0.5).all()
+
+
+def test_features_are_flattened_position_by_position(features):
+    rows = flatten_features(features)
+    for row, (n, i, j) in enumerate(np.ndindex(3, 5, 7)):
+        assert torch.equal(rows[row], features[n, :, i, j])

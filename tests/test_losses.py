@@ -1,0 +1,52 @@
+"""The focal loss against a loop over pixels and against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from subspect.losses import focal_loss
+
+
+def focal_loss_by_pixel(probabilities: np.ndarray, mask: np.ndarray, gamma: float) -> float:
+    losses = []
+    for n, i, j in np.ndindex(mask.shape[0], *mask.shape[2:]):
+        target = [1 - mask[n, 0, i, j], mask[n, 0, i, j]]
+        target = [min(max(t, 1e-5), 1 - 1e-5) for t in target]
+        p = sum(t * float(q) for t, q in zip(target, probabilities[n, :, i, j], strict=True)) + 1e-5
+        losses.append(-((1 - p) ** gamma) * math.log(p))
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("gamma", [2.0, 1.0, 4.0])
+def test_focal_loss_is_its_formula_pixel_by_pixel(gamma):
+    source = torch.Generator().manual_seed(0)
+    probabilities = torch.randn(2, 2, 5, 7, generator=source).mul(4).softmax(1).double()
+    mask = (torch.rand(2, 1, 5, 7, generator=source) < 0.3).double()
+    expected = focal_loss_by_pixel(probabilities.numpy(), mask.numpy(), gamma)
+    assert float(focal_loss(probabilities, mask, gamma)) == pytest.approx(expected, rel=1e-9)
+
+
+def certain(anomalous: float) -> torch.Tensor:
+    """Probabilities that are sure of one class everywhere."""
+    return torch.tensor([1 - anomalous, anomalous]).double().view(1, 2, 1, 1).expand(1, 2, 4, 4)
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+def test_certainty_costs_the_same_in_both_classes(truth):
+    mask = torch.full((1, 1, 4, 4), truth).double()
+    # The true class is 1e-5 certain by the clamped target and 1e-5 by the smoothing.
+    wrong = -((1 - 2e-5) ** 2) * math.log(2e-5)
+    assert float(focal_loss(certain(1 - truth), mask)) == pytest.approx(wrong, rel=1e-9)
+    assert float(focal_loss(certain(truth), mask)) == pytest.approx(0, abs=1e-12)
+    assert float(focal_loss(certain(0.5), mask)) == pytest.approx(0.25 * math.log(2), rel=1e-4)
+
+
+def test_the_gradient_is_finite_at_certainty_and_points_to_the_truth():
+    logits = torch.tensor([[60.0, -60.0]]).view(1, 2, 1, 1).requires_grad_()
+    focal_loss(logits.softmax(1), torch.ones(1, 1, 1, 1)).backward()
+    assert torch.isfinite(logits.grad).all()
+    logits = torch.zeros(1, 2, 1, 1, requires_grad=True)
+    focal_loss(logits.softmax(1), torch.ones(1, 1, 1, 1)).backward()
+    assert logits.grad[0, 0] > 0 > logits.grad[0, 1]

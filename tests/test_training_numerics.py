@@ -1,0 +1,91 @@
+"""Schedules against PyTorch's own, seeds that hold over versions, and which checkpoint is the newest."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from subspect.detectors.config import StageConfig
+from subspect.training import learning_rate_factor, newest_checkpoint, seeded_generator
+
+CPU = torch.device("cpu")
+
+
+def course(config: StageConfig) -> list[float]:
+    return [learning_rate_factor(step, config) for step in range(config.steps)]
+
+
+def pytorchs(scheduler: type, steps: int, **options) -> list[float]:
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = scheduler(optimizer, **options)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def test_a_constant_rate_stays():
+    assert set(course(StageConfig(50, 1))) == {1.0}
+
+
+def test_the_papers_step_comes_after_80_000_of_100_000_steps():
+    config = StageConfig(100_000, 8, schedule="step")
+    assert [learning_rate_factor(step, config) for step in (0, 79_999, 80_000, 99_999)] == [1, 1, 0.1, 0.1]
+    expected = pytorchs(torch.optim.lr_scheduler.StepLR, 50, step_size=40, gamma=0.1)
+    assert course(StageConfig(50, 1, schedule="step")) == pytest.approx(expected)
+
+
+def test_the_cosine_is_pytorchs():
+    expected = pytorchs(torch.optim.lr_scheduler.CosineAnnealingLR, 60, T_max=60)
+    assert course(StageConfig(60, 1, schedule="cosine")) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine"])
+def test_warm_up_rises_evenly_to_the_full_rate(schedule):
+    rates = course(StageConfig(100, 1, schedule=schedule, warmup=10))
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert rates[10] == 1.0
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
+    assert all(rate > 0 for rate in rates)
+
+
+def test_after_warm_up_the_cosine_takes_the_steps_that_are_left():
+    config = StageConfig(70, 1, schedule="cosine", warmup=10)
+    assert course(config)[10:] == pytest.approx(
+        pytorchs(torch.optim.lr_scheduler.CosineAnnealingLR, 60, T_max=60)
+    )
+
+
+def stream(*parts: object) -> list[int]:
+    generator = seeded_generator(CPU, *parts)
+    return torch.randint(2**40, (4,), generator=generator).tolist()
+
+
+def test_a_seed_is_the_hash_of_its_parts_on_every_machine():
+    # The first eight bytes, little endian, of sha256sum over these characters, halved.
+    assert seeded_generator(CPU, 0, "detection", "anomalies", 17, 0).initial_seed() == 8483282892426831456
+
+
+def test_any_part_changes_the_stream():
+    parts = (0, "detection", "anomalies", 17, 0)
+    assert stream(*parts) == stream(*parts)
+    others = [
+        (1, *parts[1:]),
+        (0, "upsampling", *parts[2:]),
+        (0, "detection", "rotation", 17, 0),
+        (*parts[:3], 18, 0),
+        (*parts[:4], 1),
+        (0, "detectionanomalies", "", 17, 0),
+    ]
+    streams = {tuple(stream(*other)) for other in [parts, *others]}
+    assert len(streams) == 1 + len(others)
+
+
+def test_the_newest_checkpoint_has_the_most_steps(tmp_path):
+    assert newest_checkpoint(tmp_path / "missing") == (None, 0)
+    assert newest_checkpoint(tmp_path) == (None, 0)
+    for name in ("step=200.ckpt", "step=1000.ckpt", "step=800.ckpt", "last.ckpt", "step=5000.txt"):
+        (tmp_path / name).touch()
+    assert newest_checkpoint(tmp_path) == (tmp_path / "step=1000.ckpt", 1000)
