@@ -28,11 +28,13 @@ class Camera:
         gradient = 1.0 + fall * (x * np.cos(direction) + y * np.sin(direction))
         vignette = 1.0 - rng.uniform(0.0, 0.12) * (x**2 + y**2)
         white_balance = 1.0 + rng.normal(0.0, 0.004, channels) * (channels > 1)
-        self._exposure = (rng.uniform(0.92, 1.08) * gradient * vignette)[..., None] * white_balance
+        exposure = (rng.uniform(0.92, 1.08) * gradient * vignette)[..., None] * white_balance
+        self._exposure: Picture = np.asarray(exposure, dtype=np.float32)
         self._gamma = rng.uniform(0.93, 1.07)
         self._softness = rng.uniform(0.45, 0.65)
-        shared, own = rng.normal(size=(size, size, 1)), rng.normal(size=(size, size, channels))
-        self._noise = (0.9 * shared + 0.4 * own) * rng.uniform(0.6, 1.0)
+        shared = rng.standard_normal((size, size, 1), dtype=np.float32)
+        own = rng.standard_normal((size, size, channels), dtype=np.float32)
+        self._noise = (0.9 * shared + 0.4 * own) * np.float32(rng.uniform(0.6, 1.0))
 
     def see(self, picture: Picture) -> Picture:
         """The picture as lit, exposed and focused, without noise, in [0, 1]."""

@@ -36,12 +36,14 @@ class _Yarns:
         radius: Half its thickness in points.
         tone: Its brightness, about 1.
         side: +1 or -1; a warp thread passes over the weft threads of its own sign.
+        phase: Where its twist begins, in turns.
     """
 
     centre: npt.NDArray[np.float64]
     radius: npt.NDArray[np.float64]
     tone: npt.NDArray[np.float64]
     side: npt.NDArray[np.float64]
+    phase: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class _Cloth(Scene):
 class _Layer:
     """The threads of one direction as seen from above, each ``(H, W)``."""
 
-    index: npt.NDArray[np.int64]
+    phase: Field
     offset: Field
     height: Field
     shade: Field
@@ -75,12 +77,13 @@ class _Layer:
 
 def _yarns(rng: np.random.Generator) -> _Yarns:
     count = int(1.3 * POINTS / _PITCH)
-    centre = -0.15 * POINTS + rng.uniform(0, _PITCH) + _PITCH * np.arange(count) + rng.normal(0.0, 0.28, count)
+    centre = -0.15 * POINTS + rng.uniform(0, _PITCH) + _PITCH * np.arange(count) + rng.normal(0.0, 0.2, count)
     return _Yarns(
         centre=centre,
-        radius=_PITCH * 0.5 * (0.97 + 0.05 * rng.normal(size=count)),
+        radius=_PITCH * 0.5 * (1.0 + 0.04 * rng.normal(size=count)),
         tone=1.0 + 0.045 * rng.normal(size=count),
         side=np.where(np.arange(count) % 2 == 0, 1.0, -1.0),
+        phase=rng.random(count),
     )
 
 
@@ -107,7 +110,7 @@ def _layer(yarns: _Yarns, place: Field, wave: Field, absent: Mask | None) -> _La
     hidden = np.abs(offset) > 1.0 if absent is None else (np.abs(offset) > 1.0) | absent
     shade = yarns.tone[index] * (0.42 + 0.38 * crown + 0.2 * lift)
     return _Layer(
-        index,
+        yarns.phase[index].astype(np.float32),
         offset,
         np.where(hidden, np.float32(-9.0), height).astype(np.float32),
         np.asarray(shade, dtype=np.float32),
@@ -116,7 +119,7 @@ def _layer(yarns: _Yarns, place: Field, wave: Field, absent: Mask | None) -> _La
 
 def _twist(layer: _Layer, run: Field) -> Field:
     """The slanting ridges of spun yarn."""
-    phase = 2 * np.pi * (run / 2.6 + 0.55 * layer.offset + 0.37 * layer.index)
+    phase = 2 * np.pi * (run / 2.6 + 0.55 * layer.offset + layer.phase)
     return np.asarray(1.0 + 0.07 * np.sin(phase), dtype=np.float32)
 
 
@@ -178,6 +181,7 @@ def _double(rng: np.random.Generator, yarns: _Yarns) -> _Yarns:
         radius=np.insert(yarns.radius, number, yarns.radius[number]),
         tone=np.insert(yarns.tone, number, yarns.tone[number]),
         side=np.insert(yarns.side, number, yarns.side[number]),
+        phase=np.insert(yarns.phase, number, yarns.phase[number] + 0.4),
     )
 
 
