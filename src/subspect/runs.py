@@ -166,16 +166,20 @@ def pick_device(options: FitOptions) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def read_test_table(provenance: Mapping[str, Any], root: Path, layout: str) -> Table:
+def read_test_table(
+    provenance: Mapping[str, Any], root: Path, layout: str, category: str | None = None
+) -> Table:
     """The data set a detector is judged on, split as for its training, so that nothing learnt is judged.
 
     Args:
-        provenance: Of ``detector.json``.
+        provenance: Of ``detector.json``; without a record of a run (imported weights) the default split.
         root: The data set's folder, wherever it is now.
         layout: Its layout.
+        category: Which product or surface; None takes the one that the detector was trained for.
     """
-    data = provenance["run"]["data"]
-    return DataOptions(**{**data, "root": str(root), "layout": layout}).read()
+    recorded = provenance.get("run", {}).get("data", {})
+    data = {**recorded, "root": str(root), "layout": layout}
+    return DataOptions(**(data | ({"category": category} if category else {}))).read()
 
 
 def _claim(run: TrainingRun, output: Path, *, resume: bool) -> None:

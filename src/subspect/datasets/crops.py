@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from subspect.images import ImageError, read_image, resize
+from subspect.images import ImageError, decode, read_image, resize
 
 
 class Crops(Dataset[Tensor]):
@@ -105,7 +106,27 @@ def read_byte_image(path: Path) -> Tensor:
     return torch.from_numpy((read_image(path) * 255).round().astype(np.uint8)).permute(2, 0, 1)
 
 
-def split_readable(paths: Sequence[Path], held_out: float, seed: int) -> tuple[list[Path], list[Path]]:
+def check_readable(paths: Sequence[Path]) -> None:
+    """Decodes every picture once, so that a broken one is found before training, not in the middle of it.
+
+    Raises:
+        ImageError: Pictures that cannot be read; the message lists all of them.
+    """
+
+    def problem(path: Path) -> str | None:
+        try:
+            decode(path)
+        except ImageError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        problems = [found for found in pool.map(problem, paths) if found]
+    if problems:
+        raise ImageError(f"{len(problems)} pictures cannot be read:\n  " + "\n  ".join(problems))
+
+
+def split_held_out(paths: Sequence[Path], held_out: float, seed: int) -> tuple[list[Path], list[Path]]:
     """Pictures to train on and a share to judge by, drawn by seed.
 
     Raises:

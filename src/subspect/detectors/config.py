@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from typing import Literal, Self
 
 Schedule = Literal["constant", "step", "cosine"]
 
@@ -20,6 +20,17 @@ class DetectorConfig:
 
     image_size: tuple[int, int] = (256, 256)
     antialias: bool = True
+
+    def with_steps(self, steps: int) -> Self:
+        """The same configuration with ``steps`` of training in all, shared among its stages as before."""
+        stages = {
+            name: value
+            for name in (field.name for field in fields(self))
+            if isinstance(value := getattr(self, name), StageConfig)
+        }
+        before = sum(stage.steps for stage in stages.values())
+        scaled = {name: stage.scaled_to(round(stage.steps * steps / before)) for name, stage in stages.items()}
+        return replace(self, **scaled)
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,11 @@ class StageConfig:
     learning_rate: float = 2e-4
     schedule: Schedule = "constant"
     warmup: int = 0
+
+    def scaled_to(self, steps: int) -> StageConfig:
+        """The same stage in ``steps`` steps, at least one, the warm-up in proportion."""
+        steps = max(1, steps)
+        return replace(self, steps=steps, warmup=self.warmup * steps // self.steps)
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1:

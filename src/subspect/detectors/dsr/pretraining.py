@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from subspect.datasets.crops import Crops, NumberSampler, read_byte_image
-from subspect.detectors.dsr.config import PretrainingConfig
+from subspect.datasets.crops import Crops, NumberSampler, check_readable, read_byte_image, split_held_out
+from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
+from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.quantizer import Codebook, flatten_features
-from subspect.training import Stage
+from subspect.files import write_atomically
+from subspect.images import find_images
+from subspect.training import FitOptions, Stage, fit
 
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384
@@ -123,6 +128,94 @@ def _start(codebook: Codebook, features: Tensor, generator: torch.Generator) -> 
     vectors = flatten_features(features)
     chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
     codebook.start_from(vectors[chosen], len(vectors) / len(codebook.codes), generator)
+
+
+@dataclass(frozen=True)
+class PretrainingRun:
+    """Everything that decides what a pretraining gives.
+
+    Attributes:
+        latent: The model.
+        pretraining: Schedule and weights.
+        folders: Where the pictures are.
+        held_out: Share of the pictures kept for the report.
+        seed: Of weights, crops and held-out pictures.
+    """
+
+    latent: LatentConfig
+    pretraining: PretrainingConfig
+    folders: tuple[str, ...]
+    held_out: float = 0.05
+    seed: int = 0
+
+    @classmethod
+    def from_preset(
+        cls,
+        preset: str,
+        *,
+        folders: tuple[str, ...],
+        seed: int = 0,
+        steps: int | None = None,
+        batch_size: int | None = None,
+        crop_size: int | None = None,
+    ) -> PretrainingRun:
+        """The run of a preset, None leaving its own value.
+
+        Raises:
+            ValueError: There is no such preset; the message lists those there are.
+        """
+        if preset not in PRETRAINING:
+            raise ValueError(f"no preset {preset!r} to pretrain; there are: {', '.join(PRETRAINING)}")
+        config = PRETRAINING[preset]
+        stage = config.stage.scaled_to(steps or config.stage.steps)
+        stage = replace(stage, batch_size=batch_size or stage.batch_size)
+        config = replace(
+            config,
+            stage=stage,
+            crop_size=crop_size or config.crop_size,
+            quantise_from=min(config.quantise_from, stage.steps // 2),
+        )
+        return cls(PRESETS[preset].latent, config, folders, seed=seed)
+
+
+def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: bool = False) -> dict[str, Any]:
+    """Stage 1: trains a latent model on folders of pictures, judges it on held-out ones, writes both.
+
+    Args:
+        run: What to train on what.
+        output: Receives ``latent.safetensors`` with its checksum, ``report.json``, logs and checkpoints.
+        options: How to run.
+        resume: Continue from the newest checkpoint.
+
+    Returns:
+        The report: the run, the number of pictures, and under ``held_out`` what ``judge`` says.
+
+    Raises:
+        ImageError: There are too few pictures, or some cannot be read; the message lists them.
+        FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished model.
+    """
+    weights = output / FILENAME
+    if weights.exists():
+        raise FileExistsError(f"{weights} exists already: the pretraining is finished")
+    paths = [path for folder in run.folders for path in find_images(Path(folder))]
+    check_readable(paths)
+    trained, judged = split_held_out(paths, run.held_out, run.seed)
+    torch.manual_seed(run.seed)
+    model = DiscreteLatentModel(run.latent)
+    fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
+    report = {
+        "run": json.loads(json.dumps(asdict(run))),
+        "pictures": len(trained),
+        "held_out": judge(model, judged),
+    }
+    save_latent_model(model, weights, report)
+    text = json.dumps(report, indent=2) + "\n"
+    write_atomically(output / "report.json", lambda path: _write_text(path, text))
+    return report
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 @torch.no_grad()

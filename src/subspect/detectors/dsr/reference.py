@@ -90,6 +90,10 @@ def translate(module: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return translated
 
 
+MODULES = tuple(_RULES)
+"""The modules of ``Dsr`` that have a checkpoint of their own."""
+
+
 def import_reference(checkpoints: Mapping[str, Path], image_size: tuple[int, int] = (256, 256)) -> Dsr:
     """A detector with the weights of the authors' released code.
 
