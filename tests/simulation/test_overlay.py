@@ -28,6 +28,8 @@ def test_images_are_blended_with_one_colour_under_the_mask():
     assert stats.kstest(beta.flatten().numpy(), stats.uniform(0, 0.8).cdf).pvalue > 1e-4
     for channel in colour.flatten(1).T:
         assert stats.kstest(channel.numpy(), stats.uniform(0, 1).cdf).pvalue > 1e-4
+    drawn = torch.cat((colour.flatten(1), beta.flatten(1)), 1).T
+    assert (torch.corrcoef(drawn) - torch.eye(4)).abs().max() < 0.2  # all drawn for themselves
 
 
 def test_an_empty_mask_leaves_images_as_they_are():

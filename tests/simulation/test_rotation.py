@@ -62,6 +62,8 @@ def test_a_share_is_rotated_by_up_to_90_degrees_either_way():
     turned = angles != 0
     assert stats.binomtest(int(turned.sum()), len(images), 0.4).pvalue > 1e-4
     assert stats.kstest(angles[turned].numpy(), stats.uniform(-90, 180).cdf).pvalue > 1e-4
+    assert -90 <= angles.min() < -89
+    assert 89 < angles.max() <= 90
     torch.testing.assert_close(rotated[~turned], images[~turned], atol=1e-5, rtol=0)
     changed = (rotated - images).abs().flatten(1).amax(1) > 1e-3
     assert changed[angles.abs() > 5].all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 Schedule = Literal["constant", "step", "cosine"]
 
@@ -29,7 +29,9 @@ class DetectorConfig:
             if isinstance(value := getattr(self, name), StageConfig)
         }
         before = sum(stage.steps for stage in stages.values())
-        scaled = {name: stage.scaled_to(round(stage.steps * steps / before)) for name, stage in stages.items()}
+        scaled: dict[str, Any] = {
+            name: stage.scaled_to(round(stage.steps * steps / before)) for name, stage in stages.items()
+        }
         return replace(self, **scaled)
 
 
