@@ -58,6 +58,20 @@ def test_after_warm_up_the_cosine_takes_the_steps_that_are_left():
     )
 
 
+def test_a_stage_of_other_length_keeps_its_proportions():
+    stage = StageConfig(1500, 8, learning_rate=5e-4, schedule="cosine", warmup=50)
+    shorter = stage.scaled_to(300)
+    assert shorter == StageConfig(300, 8, learning_rate=5e-4, schedule="cosine", warmup=10)
+    assert course(shorter)[10::29] == pytest.approx(course(stage)[50::145], abs=1e-9)
+    assert stage.scaled_to(0).steps == 1
+
+
+@pytest.mark.parametrize(("steps", "batch_size"), [(0, 8), (10, 0)])
+def test_a_stage_without_steps_or_images_is_refused(steps, batch_size):
+    with pytest.raises(ValueError, match="at least one step and one image"):
+        StageConfig(steps, batch_size)
+
+
 def stream(*parts: object) -> list[int]:
     generator = seeded_generator(CPU, *parts)
     return torch.randint(2**40, (4,), generator=generator).tolist()

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from subspect.datasets.crops import Crops, NumberSampler, read_byte_image, split_readable
+from subspect.datasets.crops import Crops, NumberSampler, check_readable, read_byte_image, split_held_out
 from subspect.images import ImageError
 
 
@@ -71,7 +71,7 @@ def test_pictures_are_kept_only_within_the_memory_limit(plain):
 def test_crops_are_squares_of_a_quarter_to_all_of_the_picture_flipped_half_the_time(ramp):
     crops = Crops(ramp, 16, seed=3, grey_share=0.0)
     areas, flips = [], 0
-    for number in range(400):
+    for number in range(1200):
         crop = crops[number]
         red, green, blue = crop * 255
         # Away from the edges a ramp stays a ramp under resizing; its slope is the crop's scale.
@@ -80,7 +80,7 @@ def test_crops_are_squares_of_a_quarter_to_all_of_the_picture_flipped_half_the_t
         assert blue.abs().max() == 0
         flips += bool(across < 0)
         areas.append((float(down) * 16 / 80) ** 2)
-    assert stats.binomtest(flips, 400, 0.5).pvalue > 1e-4
+    assert stats.binomtest(flips, 1200, 0.5).pvalue > 1e-4
     assert min(areas) >= 0.24
     assert max(areas) <= 1.01
     assert stats.kstest(areas, stats.uniform(0.25, 0.75).cdf).pvalue > 1e-4
@@ -128,13 +128,25 @@ def test_bytes_are_read_as_stored(noise):
     )
 
 
+def test_all_unreadable_pictures_are_named(noise, tmp_path):
+    check_readable(noise)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(noise[0].read_bytes()[:200])
+    with pytest.raises(ImageError, match="2 pictures cannot be read") as error:
+        check_readable([*noise, tmp_path / "text.png", tmp_path / "cut.png"])
+    named = [
+        name for name in ("text.png", "cut.png", *(path.name for path in noise)) if name in str(error.value)
+    ]
+    assert named == ["text.png", "cut.png"]
+
+
 def test_held_out_pictures_are_apart_from_the_others(tmp_path):
     paths = [tmp_path / str(index) for index in range(40)]
-    trained, judged = split_readable(paths, 0.1, seed=0)
+    trained, judged = split_held_out(paths, 0.1, seed=0)
     assert len(judged) == 4
     assert sorted(trained + judged) == sorted(paths)
-    assert split_readable(paths, 0.1, seed=0) == (trained, judged)
-    assert split_readable(paths, 0.1, seed=1)[1] != judged
-    assert [len(part) for part in split_readable(paths[:2], 0.01, seed=0)] == [1, 1]
+    assert split_held_out(paths, 0.1, seed=0) == (trained, judged)
+    assert split_held_out(paths, 0.1, seed=1)[1] != judged
+    assert [len(part) for part in split_held_out(paths[:2], 0.01, seed=0)] == [1, 1]
     with pytest.raises(ImageError, match="at least two pictures"):
-        split_readable(paths[:1], 0.1, seed=0)
+        split_held_out(paths[:1], 0.1, seed=0)

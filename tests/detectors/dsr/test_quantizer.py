@@ -154,6 +154,7 @@ def test_only_dead_codes_are_revived(codebook, features):
         assert not torch.equal(codebook.codes[code], before["codes"][code])
     assert torch.equal(codebook.average_sum[dead], codebook.codes[dead] * codebook.average_count[dead, None])
     assert (codebook.average_count[dead] >= 0.5).all()
+    assert len(codebook.codes[dead].unique(dim=0)) == len(dead)
 
 
 def test_features_are_flattened_position_by_position(features):
