@@ -18,6 +18,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -140,6 +142,11 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
     """
     if not resume and any((folder / "checkpoints").rglob("*.ckpt")):
         raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
+    uneven = [stage.name for stage in stages if stage.config.batch_size % options.devices]
+    if uneven:
+        raise ValueError(
+            f"the batch size of {', '.join(uneven)} does not divide among {options.devices} devices; change one"
+        )
     for number, stage in enumerate(stages):
         checkpoint, step = newest_checkpoint(folder / "checkpoints" / stage.name)
         if checkpoint is not None and step >= stage.config.steps:
@@ -166,7 +173,8 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    trainer.save_checkpoint(folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt")
+    last = folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt"
+    trainer.save_checkpoint(last, weights_only=False)
     stage.to("cpu")
 
 
@@ -174,6 +182,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     checkpoints = ModelCheckpoint(
         dirpath=folder / "checkpoints" / stage.name,
         filename="{step}",
+        enable_version_counter=False,
         every_n_train_steps=options.checkpoint_every,
     )
     callbacks: list[Callback] = [
@@ -189,11 +198,13 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         precision=_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
+        plugins=[_AtomicCheckpoints()],
         logger=[CSVLogger(folder / "logs", stage.name), TensorBoardLogger(folder / "logs", stage.name)],
         log_every_n_steps=10,
         enable_progress_bar=options.progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        plugins=[_SafeCheckpoints()],
     )
 
 
@@ -204,6 +215,25 @@ def _precision(options: FitOptions) -> Any:
     # A processor without AMX multiplies bfloat16 four times slower than float32.
     fast_on_cpu = options.accelerator in ("cpu", "auto") and torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if on_gpu or fast_on_cpu else "32-true"
+
+
+class _AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent; Lightning's own copies them there from another folder."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
+class _SafeCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their place and renamed: Lightning's own can be cut short by a kill."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
+        place = Path(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(place, lambda temporary: torch.save(checkpoint, temporary))
 
 
 class _Previews(Callback):

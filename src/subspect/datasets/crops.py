@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -40,13 +41,14 @@ class Crops(Dataset[Tensor]):
         self.size = size
         self.seed = seed
         self.grey_share = grey_share
+        self._latest: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
         self._free = memory_limit
         self._kept: dict[int, Tensor] = {}
 
     def __getitem__(self, number: int) -> Tensor:
         """Crop ``number``: ``(3, size, size)``, RGB in [0, 1]."""
         run, place = divmod(number, len(self.paths))
-        index = int(np.random.default_rng([self.seed, run]).permutation(len(self.paths))[place])
+        index = int(self._order(run)[place])
         rng = np.random.default_rng([self.seed, 1, number])
         crop = resize(self._cut(self._picture(index), rng), (self.size, self.size), antialias=True)
         if rng.random() < 0.5:
@@ -54,6 +56,11 @@ class Crops(Dataset[Tensor]):
         if rng.random() < self.grey_share:
             crop = crop.mean(0, keepdim=True).expand(3, -1, -1)
         return crop.contiguous()
+
+    def _order(self, run: int) -> NDArray[np.int64]:
+        if self._latest[0] != run:
+            self._latest = run, np.random.default_rng([self.seed, run]).permutation(len(self.paths))
+        return self._latest[1]
 
     def _cut(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
         _, height, width = picture.shape

@@ -22,7 +22,13 @@ class DetectorConfig:
     antialias: bool = True
 
     def with_steps(self, steps: int) -> Self:
-        """The same configuration with ``steps`` of training in all, shared among its stages as before."""
+        """The same configuration with ``steps`` of training in all, shared among its stages as before.
+
+        Raises:
+            ValueError: That is not at least one step.
+        """
+        if steps < 1:
+            raise ValueError(f"a training needs at least one step, got {steps}")
         stages = {
             name: value
             for name in (field.name for field in fields(self))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from subspect.detectors.dsr.quantizer import code_distances, flatten_features
+from subspect.codes import code_distances, flatten_features
 
 _CHUNK = 4096
 
@@ -29,7 +29,7 @@ def draw_ranks(
 ) -> Ranks:
     """Draws how far from normal each image's anomalies go.
 
-    The strength is s ~ U[minimum_strength, 1) an image; the int(s·K) + 1 nearest codes (at most K - 1) are
+    The strength is s ~ U[max(minimum_strength, λs), 1) an image; the int(s·K) + 1 nearest codes (at most K - 1) are
     candidates, less the int(λs·K) nearest of all.
 
     Args:
@@ -40,7 +40,8 @@ def draw_ranks(
         generator: Random source.
     """
     strength = torch.rand(number, generator=generator, device=generator.device)
-    strength = minimum_strength + (1 - minimum_strength) * strength
+    least = max(minimum_strength, nearest_share)
+    strength = least + (1 - least) * strength
     nearest = int(nearest_share * codes)
     farthest = ((strength * codes).long() + 1).clamp(1, codes - 1).clamp(min=nearest + 1)
     return Ranks(nearest, farthest)

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from subspect.codes import flatten_features
 from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
-from subspect.detectors.dsr.quantizer import Codebook, flatten_features
+from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.simulation.overlay import smudge
 

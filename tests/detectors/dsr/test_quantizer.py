@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from subspect.detectors.dsr.quantizer import Codebook, flatten_features, k_means, nearest_codes
+from subspect.codes import flatten_features, nearest_codes
+from subspect.detectors.dsr.quantizer import Codebook, k_means
 
 CODES, WIDTH = 24, 6
 

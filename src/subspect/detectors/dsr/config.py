@@ -48,6 +48,10 @@ class PretrainingConfig:
     decay: float = 0.99
     quantise_from: int = 200
 
+    def __post_init__(self) -> None:
+        if self.crop_size < 8 or self.crop_size % 8:
+            raise ValueError(f"the crop size is a multiple of 8, got {self.crop_size}")
+
 
 @dataclass(frozen=True)
 class SimulationConfig:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
+from subspect.detectors.dsr.blocks import normal_start
 from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
 from subspect.detectors.dsr.latent_weights import load_latent_model
@@ -73,6 +74,7 @@ class Dsr(Detector):
         decoder = GeneralDecoder if config.warm_start else ObjectDecoder
         self.object_decoder = decoder(width, inner)
         self.detection = UNet(6, config.detection_width, config.detection_stride)
+        normal_start(self.detection)  # the upsampling module keeps PyTorch's start, as in the reference
         self.upsampling = UNet(8, config.upsampling_width, config.upsampling_stride)
         self.latent_source: dict[str, Any] = {}
 

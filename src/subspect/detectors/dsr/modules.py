@@ -108,7 +108,6 @@ class UNet(nn.Module):
         self.up1 = up_conv(2 * width, width)
         self.decoder1 = double_conv(2 * width, width, width)
         self.out = nn.Conv2d(width, 2, 3, padding=1)
-        normal_start(self)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Maps ``(N, channels_in, H, W)`` to logits ``(N, 2, H/stride, W/stride)``: normal, anomalous."""

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from subspect.codes import flatten_features
 from subspect.datasets.crops import Crops, NumberSampler, check_readable, read_byte_image, split_held_out
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
-from subspect.detectors.dsr.quantizer import Codebook, flatten_features
-from subspect.files import write_atomically
+from subspect.detectors.dsr.quantizer import Codebook
 from subspect.images import find_images
+from subspect.records import claim, record, write_text
 from subspect.training import FitOptions, Stage, fit
 
 _REVIVE_EVERY = 50
@@ -162,17 +163,19 @@ class PretrainingRun:
         """The run of a preset, None leaving its own value.
 
         Raises:
-            ValueError: There is no such preset; the message lists those there are.
+            ValueError: There is no such preset (the message lists those there are), or a value cannot be.
         """
         if preset not in PRETRAINING:
             raise ValueError(f"no preset {preset!r} to pretrain; there are: {', '.join(PRETRAINING)}")
         config = PRETRAINING[preset]
-        stage = config.stage.scaled_to(steps or config.stage.steps)
-        stage = replace(stage, batch_size=batch_size or stage.batch_size)
+        if steps is not None and steps < 1:
+            raise ValueError(f"a pretraining needs at least one step, got {steps}")
+        stage = config.stage if steps is None else config.stage.scaled_to(steps)
+        stage = stage if batch_size is None else replace(stage, batch_size=batch_size)
         config = replace(
             config,
             stage=stage,
-            crop_size=crop_size or config.crop_size,
+            crop_size=config.crop_size if crop_size is None else crop_size,
             quantise_from=min(config.quantise_from, stage.steps // 2),
         )
         return cls(PRESETS[preset].latent, config, folders, seed=seed)
@@ -183,7 +186,8 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
 
     Args:
         run: What to train on what.
-        output: Receives ``latent.safetensors`` with its checksum, ``report.json``, logs and checkpoints.
+        output: Receives ``run.json``, ``latent.safetensors`` with its checksum, ``report.json``, logs and
+            checkpoints.
         options: How to run.
         resume: Continue from the newest checkpoint.
 
@@ -193,29 +197,22 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     Raises:
         ImageError: There are too few pictures, or some cannot be read; the message lists them.
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished model.
+        ValueError: The run to resume was another one.
     """
-    weights = output / FILENAME
-    if weights.exists():
-        raise FileExistsError(f"{weights} exists already: the pretraining is finished")
+    values = json.loads(json.dumps(asdict(run)))
+    claim(values, output, FILENAME, resume=resume)
     paths = [path for folder in run.folders for path in find_images(Path(folder))]
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
     torch.manual_seed(run.seed)
     model = DiscreteLatentModel(run.latent)
+    output.mkdir(parents=True, exist_ok=True)
+    record(values, output)
     fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
-    report = {
-        "run": json.loads(json.dumps(asdict(run))),
-        "pictures": len(trained),
-        "held_out": judge(model, judged),
-    }
-    save_latent_model(model, weights, report)
-    text = json.dumps(report, indent=2) + "\n"
-    write_atomically(output / "report.json", lambda path: _write_text(path, text))
+    report = {"run": values, "pictures": len(trained), "held_out": judge(model, judged)}
+    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
+    save_latent_model(model, output / FILENAME, report)
     return report
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 @torch.no_grad()

@@ -76,7 +76,9 @@ class DetectionStage(_DsrStage):
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Normal images, and in each batch a share of annotated anomalous ones if there are any."""
         size = self.config.batch_size // world_size
-        annotated = round(self.simulation.annotated_share * size) if self.images.anomalous_indices else 0
+        annotated = 0
+        if self.images.anomalous_indices:
+            annotated = max(1, round(self.simulation.annotated_share * size))
         groups = [(self.images.normal_indices, size - annotated)]
         if annotated:
             groups.append((self.images.anomalous_indices, annotated))
@@ -106,10 +108,9 @@ class DetectionStage(_DsrStage):
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         losses = self._losses(images, latents, restricted, ~annotated)
         specific = restricted.image
+        # As the reference; without an image loss only the focal loss is left to teach the decoder.
         if self.detector.config.image_loss_weight:
-            specific = (
-                specific.detach()
-            )  # as the reference; without an image loss, focal must teach the decoder
+            specific = specific.detach()
         losses["focal"] = focal_loss(self.detector.detect(specific, general).softmax(1).float(), target)
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()

@@ -1,0 +1,29 @@
+"""Distances between features and the codes of a codebook, as pure functions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def flatten_features(features: Tensor) -> Tensor:
+    """``(N, D, H, W)`` as rows ``(N·H·W, D)``."""
+    return features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def code_distances(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Squared L2 distances ``(M, K)`` of vectors (M, D) to codes (K, D), less ‖vector‖², in float32.
+
+    The missing term is the same for all codes, so it changes neither the nearest one nor any order.
+    """
+    with torch.autocast(vectors.device.type, enabled=False):
+        vectors, codes = vectors.float(), codes.float()
+        return torch.addmm(codes.square().sum(1), vectors, codes.T, alpha=-2.0)
+
+
+@torch.no_grad()
+def nearest_codes(features: Tensor, codes: Tensor) -> Tensor:
+    """Indices ``(N, H, W)`` of the codes (K, D) nearest to features ``(N, D, H, W)``."""
+    distances = code_distances(flatten_features(features), codes)
+    number, _, height, width = features.shape
+    return distances.argmin(1).view(number, height, width)
