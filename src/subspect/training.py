@@ -19,7 +19,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.fabric.utilities.types import _PATH
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -204,7 +203,6 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         enable_progress_bar=options.progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        plugins=[_SafeCheckpoints()],
     )
 
 
@@ -225,15 +223,6 @@ class _AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
-
-
-class _SafeCheckpoints(TorchCheckpointIO):
-    """Checkpoints written beside their place and renamed: Lightning's own can be cut short by a kill."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: _PATH, storage_options: Any = None) -> None:
-        place = Path(path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, lambda temporary: torch.save(checkpoint, temporary))
 
 
 class _Previews(Callback):

@@ -29,8 +29,8 @@ def draw_ranks(
 ) -> Ranks:
     """Draws how far from normal each image's anomalies go.
 
-    The strength is s ~ U[max(minimum_strength, λs), 1) an image; the int(s·K) + 1 nearest codes (at most K - 1) are
-    candidates, less the int(λs·K) nearest of all.
+    The strength is s ~ U[max(minimum_strength, λs), 1) an image; the int(s·K) + 1 nearest codes (at most
+    K - 1) are candidates, less the int(λs·K) nearest of all.
 
     Args:
         number: How many images.
