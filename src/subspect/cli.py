@@ -84,7 +84,7 @@ def _add_configuration(parser: ArgumentParser, default_preset: str) -> None:
     parser.add_argument("--method", type=str, default="dsr", help="method (default: dsr)")
     parser.add_argument("--preset", type=str, default=default_preset, help=f"default: {default_preset}")
     parser.add_argument("--config", type=Path, help="YAML with values that replace the preset's")
-    parser.add_argument("--set", type=list[str], action="append", default=[], help=_SET_HELP)
+    parser.add_argument("--set", type=str, action="append", default=[], help=_SET_HELP)
 
 
 _SET_HELP = "FIELD=VALUE: one value of the configuration, e.g. simulation.nearest_share=0.1; may be repeated"

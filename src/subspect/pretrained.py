@@ -33,7 +33,7 @@ def find_weights(source: str, filename: str) -> Path:
         path = _from_hub(name, filename)
     actual = hashlib.sha256(path.read_bytes()).hexdigest()
     for expected in (wanted, _beside(path), _hub_name(path)):
-        if expected and expected != actual:
+        if expected and expected.lower() != actual:
             raise WeightsError(
                 f"{path} has the SHA-256 {actual}, but {expected} is expected: it is damaged or not the file"
                 " that was meant; fetch it again"
@@ -50,7 +50,8 @@ def write_checksum(path: Path) -> str:
 
 def _beside(path: Path) -> str:
     note = path.with_name(path.name + ".sha256")
-    return note.read_text(encoding="utf-8").split()[0] if note.is_file() else ""
+    words = note.read_text(encoding="utf-8").split() if note.is_file() else []
+    return words[0] if words else ""
 
 
 def _hub_name(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import math
@@ -21,9 +22,9 @@ from subspect.datasets.table import Sample, Table, hold_out_calibration, take_an
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.registry import find_method
-from subspect.files import write_atomically
 from subspect.images import read_image
 from subspect.inspection import predict
+from subspect.records import claim, record, write_text
 from subspect.storage import save_detector
 from subspect.training import FitOptions, fit
 
@@ -51,6 +52,12 @@ class DataOptions:
     seed: int = 0
     calibration_fraction: float = 0.2
     anomalies: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.calibration_fraction < 1:
+            raise ValueError(f"the calibration fraction lies in [0, 1), got {self.calibration_fraction}")
+        if self.anomalies < 0:
+            raise ValueError(f"the number of anomalies to learn from is at least 0, got {self.anomalies}")
 
     def read(self, *, skip_unreadable: bool = False) -> Table:
         """The table of one category, split, every file checked.
@@ -124,7 +131,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished detector.
         ValueError: The data cannot be used, or the run to resume was another one.
     """
-    _claim(run, output, resume=options.resume)
+    claim(run.to_dict(), output, DETECTOR, resume=options.resume)
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     _check_rate(run, table)
     torch.manual_seed(run.seed)
@@ -182,31 +189,15 @@ def read_test_table(
     return DataOptions(**(data | ({"category": category} if category else {}))).read()
 
 
-def _claim(run: TrainingRun, output: Path, *, resume: bool) -> None:
-    """Makes sure that the folder is free, or holds the very run that is to be resumed."""
-    recorded = output / "run.json"
-    if (output / DETECTOR).exists():
-        raise FileExistsError(f"{output / DETECTOR} exists already: the training is finished")
-    if not recorded.exists():
-        if resume:
-            raise ValueError(f"nothing to resume: {output} holds no run.json")
-        return
-    if not resume:
-        raise FileExistsError(
-            f"{output} holds a run already: --resume continues it, or choose another --output"
-        )
-    before, now = json.loads(recorded.read_text(encoding="utf-8")), run.to_dict()
-    changed = [name for name in now if before.get(name) != now[name]]
-    if changed:
-        differences = "; ".join(f"{name} was {before.get(name)}, now {now[name]}" for name in changed)
-        raise ValueError(f"{output} holds another run, which cannot be resumed as this one: {differences}")
-
-
 def _check_rate(run: TrainingRun, table: Table) -> None:
     """A false-alarm rate that cannot be had is found before training, not after."""
     count = len(table.select(split="calibration"))
     rate = run.false_alarm_rate
-    if rate is not None and rate * (count + 1) < 1 - 1e-9:
+    if rate is None:
+        return
+    if not 0 < rate < 1:
+        raise ValueError(f"a false alarm rate lies between 0 and 1, got {rate:g}")
+    if rate * (count + 1) < 1 - 1e-9:
         needed = math.ceil(1 / rate - 1e-9) - 1
         raise ValueError(
             f"a false alarm rate of {rate:g} needs {needed} normal images for calibration, but {count} are held"
@@ -215,24 +206,24 @@ def _check_rate(run: TrainingRun, table: Table) -> None:
 
 
 def _record(run: TrainingRun, table: Table, output: Path) -> None:
-    text = json.dumps(run.to_dict(), indent=2) + "\n"
-    write_atomically(output / "run.json", lambda path: _write_text(path, text))
-    write_atomically(output / "split.csv", lambda path: _write_split(table, path))
+    """Writes what is trained on what; of a resumed run the record stands, and the images must be the same."""
+    split = output / "split.csv"
+    text = _split_text(table)
+    if split.exists() and split.read_text(encoding="utf-8") != text:
+        raise ValueError(f"the images are no longer those of {split}: a run is resumed on the same images only")
+    record(run.to_dict(), output)
+    write_text(split, text)
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _write_split(table: Table, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "split", "category", "defect"])
-        for sample in table:
-            name = (
-                sample.path.relative_to(table.root) if sample.path.is_relative_to(table.root) else sample.path
-            )
-            writer.writerow([name.as_posix(), sample.split, sample.category, sample.defect])
+def _split_text(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "split", "category", "defect"])
+    for sample in table:
+        inside = sample.path.is_relative_to(table.root)
+        path = sample.path.relative_to(table.root) if inside else sample.path
+        writer.writerow([path.as_posix(), sample.split, sample.category, sample.defect])
+    return text.getvalue()
 
 
 def _counts(table: Table) -> dict[str, int]:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from subspect.calibration import Calibration
 from subspect.detectors.base import Detector
-from subspect.detectors.configuration import ConfigurationError, from_dict
+from subspect.detectors.configuration import from_dict
 from subspect.detectors.registry import find_method
 
 FORMAT = 1
@@ -100,7 +100,7 @@ def load_detector(folder: Path, device: torch.device | str = "cpu") -> Detector:
         calibration = description["calibration"]
         detector.calibration = None if calibration is None else Calibration.from_dict(calibration)
         detector.restore_provenance(description["provenance"])
-    except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StorageError(f"{folder / DESCRIPTION} is damaged: {error}") from error
     try:
         detector.load_state_dict(load_file(folder / WEIGHTS))
