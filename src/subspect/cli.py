@@ -140,7 +140,7 @@ def _add_train(parser: ArgumentParser) -> None:
     _add_configuration(parser, "fast")
     _add_fit(parser)
     parser.add_argument("--steps", type=int, help="length of the training; stages keep their proportions")
-    parser.add_argument("--image-size", type=image_size, help="S or HxW that pictures are resized to")
+    parser.add_argument("--image-size", type=str, help="S or HxW that pictures are resized to")
     parser.add_argument(
         "--weights", type=str, help="pretrained weights: a file or hub id, with #SHA256 if you like"
     )
@@ -165,7 +165,7 @@ def _train(given: Namespace) -> int:
 
     config = _configuration(given)
     if given.image_size is not None:
-        config = replace(config, image_size=given.image_size)
+        config = replace(config, image_size=image_size(given.image_size))
     if given.steps is not None:
         config = config.with_steps(given.steps)
     data = DataOptions(
@@ -301,7 +301,7 @@ def _add_import_dsr(parser: ArgumentParser) -> None:
         parser.add_argument(
             f"--{module}", type=Path, required=True, help="the reference's .pckl of this module"
         )
-    parser.add_argument("--image-size", type=image_size, default=(256, 256), help="S or HxW (default: 256)")
+    parser.add_argument("--image-size", type=str, default="256", help="S or HxW (default: 256)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the detector to make")
 
 
@@ -309,7 +309,7 @@ def _import_dsr(given: Namespace) -> int:
     from subspect.detectors.dsr.reference import MODULES, import_reference
     from subspect.storage import save_detector
 
-    detector = import_reference({module: given[module] for module in MODULES}, given.image_size)
+    detector = import_reference({module: given[module] for module in MODULES}, image_size(given.image_size))
     save_detector(detector, given.output, {})
     print(f"written: {given.output}; it has no threshold: give --threshold to inspect")
     return 0
