@@ -24,12 +24,13 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torchvision.utils import make_grid, save_image
 
 from subspect.detectors.config import StageConfig
 from subspect.files import write_atomically
+from subspect.pictures import grid, save_picture
 
 logger = logging.getLogger("subspect")
+_PREVIEW_HEIGHT = 192
 
 
 class Stage(L.LightningModule):
@@ -174,7 +175,8 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         raise KeyboardInterrupt
     last = folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt"
     trainer.save_checkpoint(last, weights_only=False)
-    stage.to("cpu")
+    # As a detector read from disk: another layout in memory gives other rounding errors.
+    stage.to("cpu").to(memory_format=torch.contiguous_format)
 
 
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
@@ -184,6 +186,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         enable_version_counter=False,
         every_n_train_steps=options.checkpoint_every,
     )
+    logs = folder / "logs" / stage.name
     callbacks: list[Callback] = [
         checkpoints,
         LearningRateMonitor("step"),
@@ -198,7 +201,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         max_steps=stage.config.steps,
         callbacks=callbacks,
         plugins=[_AtomicCheckpoints()],
-        logger=[CSVLogger(folder / "logs", stage.name), TensorBoardLogger(folder / "logs", stage.name)],
+        logger=[CSVLogger(logs, "csv"), TensorBoardLogger(logs, "tensorboard")],
         log_every_n_steps=10,
         enable_progress_bar=options.progress,
         enable_model_summary=False,
@@ -226,7 +229,7 @@ class _AtomicCheckpoints(TorchCheckpointIO):
 
 
 class _Previews(Callback):
-    """Writes a stage's preview pictures as one PNG grid, a row a kind of picture."""
+    """Writes a stage's preview pictures as one PNG, a row an image."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self.folder = folder
@@ -240,7 +243,11 @@ class _Previews(Callback):
                 self._write(pl_module.preview(), trainer.global_step)
 
     def _write(self, pictures: dict[str, Tensor], step: int) -> None:
+        arrays = {
+            name: images.float().clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
+            for name, images in pictures.items()
+        }
+        count = len(next(iter(arrays.values())))
+        rows = [{name: images[index] for name, images in arrays.items()} for index in range(count)]
         self.folder.mkdir(parents=True, exist_ok=True)
-        columns = len(next(iter(pictures.values())))
-        grid = make_grid(torch.cat([rows.float().cpu().clamp(0, 1) for rows in pictures.values()]), columns)
-        write_atomically(self.folder / f"{step:06d}.png", lambda path: save_image(grid, path))
+        save_picture(self.folder / f"{step:06d}.png", grid(rows, _PREVIEW_HEIGHT))

@@ -56,10 +56,10 @@ def _instantiate(preset: ConfigT, parse: Any) -> ConfigT:
     parser = _parser(preset)
     try:
         built: Namespace = parser.instantiate_classes(parse(parser))
+        values = {name: value for name, value in vars(built).items() if name != "config"}
+        return type(preset)(**values)
     except (ArgumentError, TypeError, ValueError) as error:
         raise ConfigurationError(f"configuration of {type(preset).__name__}: {error}") from error
-    values = {name: value for name, value in vars(built).items() if name != "config"}
-    return type(preset)(**values)
 
 
 def _parser(preset: DetectorConfig) -> ArgumentParser:

@@ -71,16 +71,19 @@ def load_latent_model(source: str | None, config: LatentConfig) -> tuple[Discret
             metadata = stored.metadata() or {}
             tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
         stored_config = LatentConfig(**json.loads(metadata["config"]))
+        report = json.loads(metadata.get("report", "{}"))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} is not a latent model written by subspect pretrain: {error}") from error
     if stored_config != config:
         raise WeightsError(f"{path} is a latent model of {stored_config}, but the detector needs {config}")
     model = DiscreteLatentModel(config)
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    if unexpected or any(not name.endswith(_TRAINING_ONLY) for name in missing):
-        raise WeightsError(f"{path} does not fit: missing {missing}, unexpected {unexpected}")
+    averages = {name: value for name, value in model.state_dict().items() if name.endswith(_TRAINING_ONLY)}
+    try:
+        model.load_state_dict({**averages, **tensors})
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not fit the configuration in it: {error}") from error
     origin = "shipped with subspect" if source is None else source
-    return model, {"source": origin, "report": json.loads(metadata.get("report", "{}"))}
+    return model, {"source": origin, "report": report}
 
 
 def shipped_latent_model(config: LatentConfig) -> Path:
