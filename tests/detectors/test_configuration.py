@@ -1,0 +1,120 @@
+"""Configurations: single settings and files on top of presets, what cannot be, lengths in steps."""
+
+from dataclasses import replace
+
+import pytest
+
+from subspect.detectors.config import StageConfig
+from subspect.detectors.configuration import ConfigurationError, configure, from_dict, to_yaml
+from subspect.detectors.dsr.config import PRESETS, DsrConfig
+from subspect.detectors.registry import find_method, find_preset
+
+FAST = PRESETS["fast"]
+
+
+def test_nothing_given_is_the_preset():
+    assert configure(FAST) == FAST
+
+
+def test_single_settings_replace_only_themselves():
+    configured = configure(
+        FAST, settings=["simulation.nearest_share=0.1", "image_size=[640, 232]", "refine=false"]
+    )
+    simulation = replace(FAST.simulation, nearest_share=0.1)
+    assert configured == replace(FAST, simulation=simulation, image_size=(640, 232), refine=False)
+    assert configured.image_size == (640, 232)
+
+
+def test_a_file_replaces_what_it_names(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("simulation:\n  sampling: exact\ndetection_stage:\n  steps: 7\n")
+    expected = replace(
+        FAST,
+        simulation=replace(FAST.simulation, sampling="exact"),
+        detection_stage=replace(FAST.detection_stage, steps=7),
+    )
+    assert configure(FAST, path) == expected
+
+
+def test_a_setting_comes_after_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("simulation:\n  nearest_share: 0.2\n  normal_share: 0.4\n")
+    configured = configure(FAST, path, ["simulation.nearest_share=0.3"])
+    assert configured.simulation == replace(FAST.simulation, nearest_share=0.3, normal_share=0.4)
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("unheard_of=1", "unheard_of"),
+        ("simulation.unheard_of=1", "unheard_of"),
+        ("refine=perhaps", "refine"),
+        ("latent.width=wide", "latent.width"),
+        ("image_size=[64]", "image_size"),
+        ("simulation.sampling=guess", "sampling"),
+        ("refine", "expected FIELD=VALUE, got 'refine'"),
+        ("simulation.nearest_share=1.0", r"nearest_share and minimum_strength"),
+        ("image_size=[63, 640]", "at least 64x64 pixels, got image size 63x640"),
+        ("detection_stage.steps=0", "at least one step"),
+        ("detection_stage.batch_size=0", "at least one step and one image"),
+    ],
+)
+def test_what_cannot_be_is_named(setting, named):
+    with pytest.raises(ConfigurationError, match=named):
+        configure(FAST, settings=[setting])
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"missing\.yaml"):
+        configure(FAST, tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("text", ["refine: [", "just words", "unheard_of: 3\n", "refine: 3\n"])
+def test_a_file_that_cannot_be_is_refused(tmp_path, text):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="configuration of DsrConfig"):
+        configure(FAST, path)
+
+
+def test_values_of_other_fields_are_refused():
+    with pytest.raises(ConfigurationError, match="unheard_of"):
+        from_dict(DsrConfig, {"unheard_of": 1})
+
+
+def test_yaml_shows_every_field():
+    text = to_yaml(FAST)
+    assert "nearest_share: 0.05" in text
+    assert "warm_start: true" in text
+    assert "config" not in text
+
+
+def test_a_length_in_steps_is_shared_as_before():
+    shortened = FAST.with_steps(180)
+    stages = (shortened.detection_stage, shortened.upsampling_stage)
+    assert [stage.steps for stage in stages] == [150, 30]
+    assert [stage.warmup for stage in stages] == [5, 2]
+    assert replace(
+        shortened, detection_stage=FAST.detection_stage, upsampling_stage=FAST.upsampling_stage
+    ) == FAST  # fmt: skip
+    smallest = FAST.with_steps(1)
+    assert (smallest.detection_stage.steps, smallest.upsampling_stage.steps) == (1, 1)
+
+
+@pytest.mark.parametrize("steps", [0, -5])
+def test_no_steps_are_no_training(steps):
+    with pytest.raises(ValueError, match=f"at least one step, got {steps}"):
+        FAST.with_steps(steps)
+
+
+def test_unknown_names_list_those_there_are():
+    with pytest.raises(ValueError, match=r"no method 'patchcore'; there are: .*dsr"):
+        find_method("patchcore")
+    with pytest.raises(ValueError, match=r"no preset 'slow' of dsr; there are: paper, fast"):
+        find_preset("dsr", "slow")
+
+
+@pytest.mark.parametrize("values", [{"steps": 0, "batch_size": 1}, {"steps": 1, "batch_size": 0}])
+def test_a_stage_has_steps_and_images(values):
+    with pytest.raises(ValueError, match="at least one step and one image a step"):
+        StageConfig(**values)

@@ -1,0 +1,112 @@
+"""Whole trainings in a second or two: tiny data, tiny models, short schedules."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from subspect.detectors.config import StageConfig
+from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
+from subspect.detectors.dsr.latent_model import DiscreteLatentModel
+from subspect.detectors.dsr.latent_weights import save_latent_model
+from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
+from subspect.detectors.dsr.quantizer import Codebook, flatten_features
+from subspect.runs import DataOptions, RunOptions, TrainingRun, train
+from subspect.training import FitOptions
+
+LATENT = LatentConfig(width=8, residual_width=4, codes=16)
+DSR = DsrConfig(
+    image_size=(64, 64),
+    colour="rgb",
+    latent=LATENT,
+    subspace_width=4,
+    warm_start=True,
+    detection_width=4,
+    detection_stride=2,
+    upsampling_width=4,
+    upsampling_stride=2,
+    simulation=SimulationConfig(sampling="table"),
+    detection_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
+    upsampling_stage=StageConfig(steps=2, batch_size=2, learning_rate=1e-3),
+)
+"""The make-up of preset ``fast``, a thousandth of its work."""
+
+QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
+FREQUENT = replace(QUIET, checkpoint_every=2)
+
+
+def write_pictures(folder: Path, count: int, size: tuple[int, int] = (64, 64), seed: int = 0) -> list[Path]:
+    """Coloured noise over a slope, each picture different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    slope = np.linspace(60, 160, size[1])[None, :, None]
+    paths = [folder / f"{index:02d}.png" for index in range(count)]
+    for path in paths:
+        pixels = slope + rng.normal(0, 20, (*size, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+    return paths
+
+
+def write_data_set(root: Path, normal: int = 10, defective: int = 3) -> Path:
+    """Layout ``folder``: pictures in ``normal`` and ``defective``, with masks of a square."""
+    write_pictures(root / "normal", normal)
+    (root / "masks").mkdir()
+    for path in write_pictures(root / "defective", defective, seed=1):
+        pixels, mask = np.array(Image.open(path)), np.zeros((64, 64), np.uint8)
+        pixels[20:36, 24:40], mask[20:36, 24:40] = 255, 255
+        Image.fromarray(pixels).save(path)
+        Image.fromarray(mask).save(root / "masks" / path.name)
+    return root
+
+
+def latent_model(seed: int = 0) -> DiscreteLatentModel:
+    """With random weights, and codes that are features of its own."""
+    torch.manual_seed(seed)
+    model, images = DiscreteLatentModel(LATENT), torch.rand(4, 3, 64, 64)
+    with torch.no_grad():
+        _take_codes(model.low_codebook, model.encode(images).low)
+        _take_codes(model.high_codebook, model.encode(images).high)
+    return model
+
+
+def _take_codes(codebook: Codebook, features: torch.Tensor) -> None:
+    vectors = flatten_features(features)
+    codebook.codes.copy_(vectors[torch.randperm(len(vectors))[: len(codebook.codes)]])
+
+
+def write_latent_model(path: Path) -> str:
+    """A latent model on disk, to be given as ``weights``."""
+    save_latent_model(latent_model(), path, {"psnr": 20.0})
+    return str(path)
+
+
+def tiny_run(root: Path, weights: str, config: DsrConfig = DSR, **data: object) -> TrainingRun:
+    """DSR on a data set of ``write_data_set``."""
+    return TrainingRun("dsr", config, DataOptions(str(root), "folder", **data), weights=weights)
+
+
+LONG = replace(
+    DSR,
+    detection_stage=StageConfig(30, 2, learning_rate=1e-3, schedule="cosine", warmup=5),
+    upsampling_stage=StageConfig(30, 2, learning_rate=1e-3, schedule="step"),
+)
+"""Long enough to be killed on the way."""
+
+
+def train_long(root: str, weights: str, output: str, *, resume: bool = False) -> None:
+    """A training of ``LONG`` with a checkpoint every second step."""
+    train(tiny_run(Path(root), weights, LONG), Path(output), RunOptions(FREQUENT, resume))
+
+
+def pretraining_run(pictures: str, **changes: object) -> PretrainingRun:
+    """130 steps: k-means at step 30, revivals at 50 and 100."""
+    stage = StageConfig(130, 4, learning_rate=1e-3, schedule="cosine", warmup=5)
+    config = PretrainingConfig(stage, crop_size=32, reconstruction_weight=16.0, quantise_from=30)
+    return replace(PretrainingRun(LATENT, config, (pictures,), held_out=0.2), **changes)
+
+
+def pretrain_long(pictures: str, output: str, *, resume: bool = False) -> None:
+    """A pretraining with a checkpoint every second step."""
+    pretrain(pretraining_run(pictures), Path(output), FREQUENT, resume=resume)
