@@ -125,8 +125,6 @@ def _row(inspector: Inspector, sample: Sample) -> Row:
     return Row(caption, pictures)
 
 
-def _inner_pictures(
-    detector: Detector, picture: npt.NDArray[np.float32]
-) -> dict[str, npt.NDArray[np.generic]]:
+def _inner_pictures(detector: Detector, picture: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.generic]]:
     drawn = detector.inner_pictures(detector.prepare(picture)[None])
     return {name: as_rgb(images[0].permute(1, 2, 0).numpy()) for name, images in drawn.items()}

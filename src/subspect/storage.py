@@ -48,7 +48,7 @@ def save_detector(detector: Detector, folder: Path, provenance: Mapping[str, Any
         "config": asdict(detector.config),
         "calibration": None if detector.calibration is None else detector.calibration.to_dict(),
         "provenance": {**provenance, **detector.provenance()},
-        "versions": {name: version(name) for name in ("subspect", "torch", "torchvision", "lightning")},
+        "versions": {name: version(name) for name in ("subspect", "torch", "lightning")},
     }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".subspect-", dir=folder.parent))
