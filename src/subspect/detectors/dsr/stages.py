@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Sampler
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.latent_model import Latents
-from subspect.detectors.dsr.model import Dsr, Restricted
+from subspect.detectors.dsr.model import Comparison, Dsr, Restricted
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.losses import focal_loss
 from subspect.simulation.overlay import smudge
 from subspect.simulation.perlin import perlin_masks
 from subspect.simulation.rotation import rotate_some
-from subspect.training import Stage
+from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
 
@@ -35,12 +35,23 @@ class _DsrStage(Stage):
         self.images = images
         self.simulation = detector.config.simulation
 
-    def preview(self) -> dict[str, Tensor]:
-        """Training images, both reconstructions and the anomaly map."""
-        shown = torch.stack([self.images[index][0] for index in range(min(_PREVIEWED, len(self.images)))])
-        shown = shown.to(self.device)
-        anomaly_map = self.detector(shown).anomaly_map.expand(-1, 3, -1, -1)
-        return {"image": shown, **self.detector.inner_pictures(shown), "anomaly map": anomaly_map}
+    def previewed(self) -> tuple[Tensor, Tensor, torch.Generator]:
+        """Normal images in the detector's channel order, defect masks, a generator: always the same ones."""
+        indices = self.images.normal_indices[:_PREVIEWED]
+        images = torch.stack([self.images[index][0] for index in indices]).to(self.device)
+        generator = seeded_generator(self.device, self.seed, self.name, "preview")
+        size = (images.shape[2], images.shape[3])
+        mask = perlin_masks(len(images), size, generator, normal_share=0.0)
+        return self.detector.reorder(images), mask, generator
+
+    def pictures(self, compared: Comparison, anomaly_map: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """What previews of both stages show of a simulated defect."""
+        return {
+            "general reconstruction": self.detector.reorder(compared.general),
+            "object-specific reconstruction": self.detector.reorder(compared.specific),
+            "anomaly map": anomaly_map.expand(-1, 3, -1, -1),
+            "simulated defect": mask.expand(-1, 3, -1, -1),
+        }
 
     def rotated(self, batch: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
         """Images, in the detector's channel order, and masks of a batch, some of them rotated together."""
@@ -115,6 +126,17 @@ class DetectionStage(_DsrStage):
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()
 
+    def preview(self) -> dict[str, Tensor]:
+        """Normal images, both reconstructions with simulated latent anomalies, M, and where they are."""
+        images, mask, generator = self.previewed()
+        model = self.detector.latent_model
+        anomalous = self.simulator(images, model.encode(images), mask, generator)
+        general = model.decoder(model.join(anomalous.low, anomalous.high))
+        specific = self.detector.restrict(anomalous.low, anomalous.high).image
+        compared = Comparison(general, specific, self.detector.detect(specific, general).softmax(1))
+        shown = self.pictures(compared, compared.mask[:, 1:], anomalous.mask)
+        return {"image": self.detector.reorder(images), **shown}
+
     def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
         generator = self.step_generator("anomalies")
         size = (images.shape[2], images.shape[3])
@@ -171,6 +193,14 @@ class UpsamplingStage(_DsrStage):
         loss = focal_loss(logits.softmax(1).float(), mask)
         self.log("focal", loss, prog_bar=True)
         return loss
+
+    def preview(self) -> dict[str, Tensor]:
+        """Smudged images, both their reconstructions, M_r, and where the smudges are."""
+        images, mask, generator = self.previewed()
+        smudged = smudge(images, mask, generator)
+        compared = self.detector.reconstruct_and_detect(smudged)
+        shown = self.pictures(compared, self.detector.refine(compared)[:, 1:], mask)
+        return {"smudged image": self.detector.reorder(smudged), **shown}
 
 
 class _JoinedSampler(Sampler[list[int]]):
