@@ -1,6 +1,7 @@
 """Inspection with a detector whose every number can be foreseen."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,6 +225,15 @@ def test_no_files_are_an_error_before_a_folder_is_made(inspector, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_names_are_unique_whatever_the_stems(tmp_path):
-    paths = [tmp_path / name for name in ("a.png", "a.jpg", "A.bmp", "a_2.png", "b.png")]
-    assert unique_names(paths) == ["a", "a_2", "A_3", "a_2_2", "b"]
+def test_names_are_stems_where_those_differ():
+    assert unique_names([Path("one/a.png"), Path("two/b.png")]) == ["a", "b"]
+
+
+def test_same_stems_get_their_folders_name():
+    paths = [Path("good/000.png"), Path("hole/000.png"), Path("hole/001.png")]
+    assert unique_names(paths) == ["good_000", "hole_000", "001"]
+
+
+def test_names_are_unique_whatever_the_stems():
+    paths = [Path("f") / name for name in ("a.png", "a.jpg", "A.bmp", "f_a.png", "b.png")]
+    assert unique_names(paths) == ["f_a", "f_a_2", "f_A_3", "f_a_4", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,14 +214,19 @@ def inspect_files(
 
 
 def unique_names(paths: Sequence[Path]) -> list[str]:
-    """A name for each path: its stem, numbered where another has it, also in another case of letters."""
+    """A name for each path: its stem; with its folder's name before it, then numbered, where another has it.
+
+    Letters in another case count as the same name, since some file systems take them for it.
+    """
+    shared = Counter(path.stem.casefold() for path in paths)
     taken: set[str] = set()
     names = []
     for path in paths:
-        name, number = path.stem, 1
+        first = path.stem if shared[path.stem.casefold()] == 1 else f"{path.parent.name}_{path.stem}"
+        name, number = first, 1
         while name.casefold() in taken:
             number += 1
-            name = f"{path.stem}_{number}"
+            name = f"{first}_{number}"
         taken.add(name.casefold())
         names.append(name)
     return names
