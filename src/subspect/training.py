@@ -63,7 +63,7 @@ class Stage(L.LightningModule):
     def step_generator(self, purpose: str = "") -> torch.Generator:
         """A generator on the module's device, seeded by seed, stage, purpose, step and process."""
         return seeded_generator(
-            self.device, self.seed, self.name, purpose, self.global_step, self.trainer.global_rank
+            self.device, self.seed, self.name, purpose, self.global_step, self.global_rank
         )
 
     def setup(self, stage: str) -> None:
@@ -151,7 +151,7 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
         checkpoint, step = newest_checkpoint(folder / "checkpoints" / stage.name)
         if checkpoint is not None and step >= stage.config.steps:
             logger.info("stage %s is finished, loading %s", stage.name, checkpoint)
-            stage.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+            _load(stage, checkpoint)
             continue
         logger.info("stage %d of %d: %s, %d steps", number + 1, len(stages), stage.name, stage.config.steps)
         _fit_stage(stage, folder, options, checkpoint)
@@ -173,10 +173,18 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    last = folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt"
-    trainer.save_checkpoint(last, weights_only=False)
+    # Where several processes trained, this one has seen nothing of it but the checkpoint.
+    _load(stage, _final_checkpoint(stage, folder))
     # As a detector read from disk: another layout in memory gives other rounding errors.
     stage.to("cpu").to(memory_format=torch.contiguous_format)
+
+
+def _load(stage: Stage, checkpoint: Path) -> None:
+    stage.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def _final_checkpoint(stage: Stage, folder: Path) -> Path:
+    return folder / "checkpoints" / stage.name / f"step={stage.config.steps}.ckpt"
 
 
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
@@ -189,6 +197,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     logs = folder / "logs" / stage.name
     callbacks: list[Callback] = [
         checkpoints,
+        _LastCheckpoint(_final_checkpoint(stage, folder)),
         LearningRateMonitor("step"),
         _Previews(folder / "previews" / stage.name, options.preview_every),
     ]
@@ -197,6 +206,8 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     return L.Trainer(
         accelerator=options.accelerator,
         devices=options.devices,
+        # Spawned, not started anew: the command would claim its output folder once a process.
+        strategy="ddp_spawn" if options.devices > 1 else "auto",
         precision=_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
@@ -226,6 +237,17 @@ class _AtomicCheckpoints(TorchCheckpointIO):
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(Path(path), lambda temporary: torch.save(checkpoint, temporary))
+
+
+class _LastCheckpoint(Callback):
+    """Writes the checkpoint that marks a stage as finished."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.interrupted:
+            trainer.save_checkpoint(self.path, weights_only=False)
 
 
 class _Previews(Callback):
