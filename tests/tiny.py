@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from subspect.codes import flatten_features
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
-from subspect.detectors.dsr.quantizer import Codebook, flatten_features
+from subspect.detectors.dsr.quantizer import Codebook
 from subspect.runs import DataOptions, RunOptions, TrainingRun, train
 from subspect.training import FitOptions
 
