@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -106,6 +106,17 @@ def _fit_options(given: Namespace) -> FitOptions:
     return FitOptions(given.accelerator, given.devices, given.precision, progress=not given.quiet)
 
 
+def _device(name: str) -> str:
+    """The name of a device that is there."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {name!r} on this machine: {str(error).splitlines()[0]}") from error
+    return name
+
+
 def _add_surfaces(parser: ArgumentParser) -> None:
     parser.add_argument("output", type=Path, help="folder to make")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")
@@ -159,15 +170,16 @@ def _add_train(parser: ArgumentParser) -> None:
 
 
 def _train(given: Namespace) -> int:
-    from dataclasses import replace
+    from subspect.detectors.registry import find_preset
+    from subspect.runs import DataOptions, RunOptions, TrainingRun, configured, train
 
-    from subspect.runs import DataOptions, RunOptions, TrainingRun, train
-
-    config = _configuration(given)
-    if given.image_size is not None:
-        config = replace(config, image_size=image_size(given.image_size))
-    if given.steps is not None:
-        config = config.with_steps(given.steps)
+    config = configured(
+        find_preset(given.method, given.preset),
+        file=given.config,
+        settings=given.set,
+        image_size=None if given.image_size is None else image_size(given.image_size),
+        steps=given.steps,
+    )
     data = DataOptions(
         root=str(given.root.resolve()),
         layout=given.layout,
@@ -178,20 +190,11 @@ def _train(given: Namespace) -> int:
     )
     run = TrainingRun(given.method, config, data, given.seed, given.weights, given.false_alarm_rate)
     detector = train(run, given.output, RunOptions(_fit_options(given), given.resume, given.skip_unreadable))
-    if detector.calibration is not None:
-        calibration = detector.calibration
-        print(
-            f"threshold {calibration.threshold:.4g} at a false alarm rate of {calibration.false_alarm_rate:.4g}"
-        )
+    if (calibration := detector.calibration) is not None:
+        rate = calibration.false_alarm_rate
+        print(f"threshold {calibration.threshold:.4g} at a false alarm rate of {rate:.4g}")
     print(f"written: {given.output / 'detector'}")
     return 0
-
-
-def _configuration(given: Namespace) -> Any:
-    from subspect.detectors.configuration import configure
-    from subspect.detectors.registry import find_preset
-
-    return configure(find_preset(given.method, given.preset), given.config, given.set)
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
@@ -203,19 +206,22 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for results.json and images.csv (default: the run's)"
     )
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
 
 
 def _evaluate(given: Namespace) -> int:
-    from subspect.evaluation import evaluate
-    from subspect.runs import read_test_table
-    from subspect.storage import find_detector, load_detector, read_description
+    from subspect.api import evaluate
+    from subspect.storage import find_detector
 
-    folder = find_detector(given.detector)
-    provenance = read_description(folder)["provenance"]
-    output = given.output or folder.parent / f"evaluation-{given.protocol}"
-    table = read_test_table(provenance, given.root, given.layout, given.category)
-    results = evaluate(load_detector(folder), table, protocol=given.protocol, device=given.device)
+    output = given.output or find_detector(given.detector).parent / f"evaluation-{given.protocol}"
+    results = evaluate(
+        given.detector,
+        given.root,
+        layout=given.layout,
+        category=given.category,
+        protocol=given.protocol,
+        device=given.device,
+    )
     print(results.render())
     results.write(output)
     print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
@@ -229,7 +235,7 @@ def _add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
-    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
 
 
 def _inspect(given: Namespace) -> int:
@@ -320,9 +326,10 @@ def _add_config(parser: ArgumentParser) -> None:
 
 
 def _config(given: Namespace) -> int:
-    from subspect.detectors.configuration import to_yaml
+    from subspect.detectors.configuration import configure, to_yaml
+    from subspect.detectors.registry import find_preset
 
-    print(to_yaml(_configuration(given)), end="")
+    print(to_yaml(configure(find_preset(given.method, given.preset), given.config, given.set)), end="")
     return 0
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,13 @@ from subspect.datasets.loading import TrainingImages
 from subspect.datasets.table import Sample, Table, hold_out_calibration, take_anomalies
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
+from subspect.detectors.configuration import ConfigT, configure
 from subspect.detectors.registry import find_method
 from subspect.images import read_image
 from subspect.inspection import predict
 from subspect.records import claim, record, write_text
 from subspect.storage import save_detector
-from subspect.training import FitOptions, fit
+from subspect.training import FitOptions, check_options, fit
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
@@ -73,6 +74,32 @@ class DataOptions:
             )
         table = take_anomalies(usable(table, skip_unreadable=skip_unreadable), self.anomalies, self.seed)
         return hold_out_calibration(table, self.calibration_fraction, self.seed)
+
+
+def configured(
+    preset: ConfigT,
+    *,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    image_size: tuple[int, int] | None = None,
+    steps: int | None = None,
+) -> ConfigT:
+    """A preset with everything a user said on top.
+
+    Args:
+        preset: Where to start from.
+        file: YAML with any of the fields.
+        settings: ``FIELD=VALUE``, dotted for nested fields.
+        image_size: Height and width that pictures are resized to.
+        steps: Length of the training; stages keep their proportions.
+
+    Raises:
+        ConfigurationError: A field does not exist or a value does not fit it.
+    """
+    config = configure(preset, file, settings)
+    if image_size is not None:
+        config = replace(config, image_size=image_size)
+    return config if steps is None else config.with_steps(steps)
 
 
 @dataclass(frozen=True)
@@ -129,8 +156,9 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
     Raises:
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished detector.
-        ValueError: The data cannot be used, or the run to resume was another one.
+        ValueError: The data cannot be used, the run to resume was another one, or this machine cannot train so.
     """
+    check_options(options.fit)
     claim(run.to_dict(), output, DETECTOR, resume=options.resume)
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     _check_rate(run, table)

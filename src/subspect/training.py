@@ -21,6 +21,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -62,9 +63,7 @@ class Stage(L.LightningModule):
 
     def step_generator(self, purpose: str = "") -> torch.Generator:
         """A generator on the module's device, seeded by seed, stage, purpose, step and process."""
-        return seeded_generator(
-            self.device, self.seed, self.name, purpose, self.global_step, self.global_rank
-        )
+        return seeded_generator(self.device, self.seed, self.name, purpose, self.global_step, self.global_rank)
 
     def setup(self, stage: str) -> None:
         """Freezes everything but the trained modules, and lays the weights out channels-last."""
@@ -106,6 +105,33 @@ class FitOptions:
     checkpoint_every: int = 200
     preview_every: int = 200
     progress: bool = True
+
+
+def check_options(options: FitOptions) -> None:
+    """Makes sure that this machine can train so, before any work.
+
+    Raises:
+        ValueError: There is no such accelerator or precision, or not so many devices.
+    """
+    asked = f"accelerator {options.accelerator}, devices {options.devices}, precision {options.precision}"
+    if options.devices < 1:
+        raise ValueError(f"a training needs at least one device, got {asked}")
+    try:
+        L.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=_precision(options),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ValueError(f"this machine cannot train with {asked}: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def seeded_generator(device: torch.device, *parts: object) -> torch.Generator:

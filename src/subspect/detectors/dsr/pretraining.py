@@ -21,7 +21,7 @@ from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.images import find_images
 from subspect.records import claim, record, write_text
-from subspect.training import FitOptions, Stage, fit
+from subspect.training import FitOptions, Stage, check_options, fit
 
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384
@@ -197,9 +197,10 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     Raises:
         ImageError: There are too few pictures, or some cannot be read; the message lists them.
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished model.
-        ValueError: The run to resume was another one.
+        ValueError: The run to resume was another one, or this machine cannot train so.
     """
     values = json.loads(json.dumps(asdict(run)))
+    check_options(options)
     claim(values, output, FILENAME, resume=resume)
     paths = [path for folder in run.folders for path in find_images(Path(folder))]
     check_readable(paths)
