@@ -2,40 +2,27 @@
 
 Learns from normal images what a surface looks like, finds and outlines whatever deviates::
 
-    inspector = subspect.load("runs/tiles/detector")
+    inspector = subspect.train("photos/good", "runs/good")
+    inspector = subspect.load("runs/good")
     inspection = inspector("photograph.png")
     print(inspection.verdict, inspection.score, inspection.regions)
+    print(subspect.evaluate("runs/photos", "photos").overall)
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subspect.inspection import Inspector
+    from subspect.api import evaluate, load, train
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["evaluate", "load", "train"]
 
 
-def load(path: str | Path, *, device: str = "cpu", threshold: float | None = None) -> Inspector:
-    """A detector from disk, ready for pictures.
-
-    Args:
-        path: Folder of a saved detector, or of the run that made it.
-        device: For example ``cpu`` or ``cuda``.
-        threshold: Replaces the calibrated one.
-
-    Returns:
-        An object that takes an array, a path or a list of those, and returns anomaly map, anomaly score,
-        verdict and regions of each.
-
-    Raises:
-        StorageError: There is no detector, or it is damaged.
-        ValueError: The detector has no calibration and no threshold is given.
-    """
-    from subspect.inspection import Inspector
-    from subspect.storage import find_detector, load_detector
-
-    return Inspector(load_detector(find_detector(Path(path))), device, threshold)
+def __getattr__(name: str) -> Any:
+    """The functions of ``subspect.api``, imported when first used: torch takes seconds to import."""
+    if name in __all__:
+        return getattr(import_module("subspect.api"), name)
+    raise AttributeError(f"module 'subspect' has no attribute {name!r}")

@@ -1,0 +1,103 @@
+"""The Python interface: train, evaluate and load in one call each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from subspect.detectors.registry import find_preset
+from subspect.evaluation import Protocol, Results
+from subspect.evaluation import evaluate as evaluate_detector
+from subspect.inspection import Inspector
+from subspect.runs import DataOptions, RunOptions, TrainingRun, configured, read_test_table
+from subspect.runs import train as train_run
+from subspect.storage import find_detector, load_detector, read_description
+
+
+def train(
+    root: str | Path,
+    output: str | Path,
+    *,
+    layout: str = "folder",
+    category: str | None = None,
+    method: str = "dsr",
+    preset: str = "fast",
+    image_size: tuple[int, int] | None = None,
+    steps: int | None = None,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+    resume: bool = False,
+) -> Inspector:
+    """Trains, calibrates and saves a detector; ``subspect train`` has every option.
+
+    Args:
+        root: The data set's folder.
+        output: Folder of the run; the detector is in its ``detector``.
+        layout: How the data set is laid out.
+        category: Which product or surface, if there are several.
+        method: Name of the method.
+        preset: Name of its preset.
+        image_size: Height and width that pictures are resized to.
+        steps: Length of the training; stages keep their proportions.
+        settings: Single values of the configuration, ``FIELD=VALUE``.
+        seed: Of splits, weights, order and simulation.
+        resume: Continue a run that was stopped.
+
+    Returns:
+        The detector, ready for pictures.
+
+    Raises:
+        ValueError: The data or the configuration cannot be used; the message says why.
+        FileExistsError: The output folder holds another run.
+    """
+    config = configured(find_preset(method, preset), settings=settings, image_size=image_size, steps=steps)
+    data = DataOptions(str(Path(root).resolve()), layout, category, seed)
+    detector = train_run(TrainingRun(method, config, data, seed), Path(output), RunOptions(resume=resume))
+    return Inspector(detector)
+
+
+def evaluate(
+    detector: str | Path,
+    root: str | Path,
+    *,
+    layout: str = "folder",
+    category: str | None = None,
+    protocol: Protocol = "whole",
+    device: str = "cpu",
+) -> Results:
+    """Judges a saved detector on the test split of its data set, split as for its training.
+
+    Args:
+        detector: Folder of the detector, or of the run that made it.
+        root: The data set's folder.
+        layout: How the data set is laid out.
+        category: Which product or surface; None takes the one that the detector was trained for.
+        protocol: ``whole``, or ``paper`` (224 crop, strict masks).
+        device: For example ``cpu`` or ``cuda``.
+
+    Raises:
+        StorageError: There is no detector, or it is damaged.
+        ValueError: The data cannot be used; the message says why.
+    """
+    folder = find_detector(Path(detector))
+    table = read_test_table(read_description(folder)["provenance"], Path(root), layout, category)
+    return evaluate_detector(load_detector(folder), table, protocol=protocol, device=device)
+
+
+def load(path: str | Path, *, device: str = "cpu", threshold: float | None = None) -> Inspector:
+    """A detector from disk, ready for pictures.
+
+    Args:
+        path: Folder of a saved detector, or of the run that made it.
+        device: For example ``cpu`` or ``cuda``.
+        threshold: Replaces the calibrated one.
+
+    Returns:
+        An object that takes an array, a path or a list of those, and returns anomaly map, anomaly score,
+        verdict and regions of each.
+
+    Raises:
+        StorageError: There is no detector, or it is damaged.
+        ValueError: The detector has no calibration and no threshold is given.
+    """
+    return Inspector(load_detector(find_detector(Path(path))), device, threshold)
