@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import QUIET, tiny_run, write_data_set, write_latent_model
 
 from subspect.calibration import conformal_threshold
 from subspect.detectors.base import Detector
@@ -16,6 +15,7 @@ from subspect.images import read_image
 from subspect.inspection import predict
 from subspect.runs import DataOptions, RunOptions, TrainingRun, calibrate_detector, read_test_table, train
 from subspect.storage import load_detector, read_description
+from tiny import QUIET, tiny_run, write_data_set, write_latent_model
 
 OPTIONS = RunOptions(QUIET)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import DSR, latent_model
 
 from subspect.calibration import calibrate
 from subspect.detectors.dsr.model import Dsr
 from subspect.storage import StorageError, find_detector, load_detector, read_description, save_detector
+from tiny import DSR, latent_model
 
 
 @pytest.fixture(scope="module")

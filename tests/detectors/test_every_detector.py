@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import DSR, QUIET, write_data_set, write_latent_model
 
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
@@ -15,6 +14,7 @@ from subspect.detectors.configuration import configure, from_dict, to_yaml
 from subspect.detectors.registry import METHODS, find_method, find_preset
 from subspect.storage import load_detector, save_detector
 from subspect.training import fit
+from tiny import DSR, QUIET, write_data_set, write_latent_model
 
 TINY = {"dsr": DSR}
 SIZES = [(64, 64), (70, 101), (96, 64), (33, 129)]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny import LATENT, latent_model
 
 from subspect.detectors.dsr.config import PRESETS
 from subspect.detectors.dsr.latent_weights import load_latent_model, save_latent_model
 from subspect.pretrained import WeightsError
+from tiny import LATENT, latent_model
 
 
 @pytest.fixture

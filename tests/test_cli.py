@@ -1,0 +1,344 @@
+"""The commands from end to end, their exit codes, and what the command line itself decides."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import subspect
+from subspect.cli import image_size, main
+from subspect.detectors.configuration import configure, to_yaml
+from subspect.detectors.dsr.config import PRESETS
+from subspect.storage import load_detector, read_description
+from tiny import DSR, write_data_set, write_latent_model, write_pictures
+
+RUN = ["--accelerator", "cpu", "--precision", "32-true", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Data, a latent model, a configuration, and a detector trained by the command."""
+    folder = tmp_path_factory.mktemp("cli")
+    write_data_set(folder / "data", normal=12, defective=3)
+    write_latent_model(folder / "latent.safetensors")
+    (folder / "tiny.yaml").write_text(to_yaml(DSR))
+    assert main(train_words(folder, "run")) == 0
+    return folder
+
+
+def train_words(place: Path, output: str, *more: str) -> list[str]:
+    files = {"config": "tiny.yaml", "weights": "latent.safetensors", "output": output}
+    options = [f"--{name}={place / file}" for name, file in files.items()]
+    return ["train", str(place / "data"), *options, "--steps", "2", *RUN, *more]
+
+
+def said(words: list[str], capsys) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    capsys.readouterr()
+    code = main(words)
+    return code, *capsys.readouterr()
+
+
+def assert_fails(words: list[str], capsys, *parts: str) -> None:
+    """One clear line on standard error, exit code 1."""
+    code, out, err = said(words, capsys)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"subspect {words[0]}: ")
+    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    assert all(part in err for part in parts), err
+
+
+def test_train_writes_a_detector_and_says_so(place):
+    assert {path.name for path in (place / "run").iterdir()} == {
+        "run.json", "split.csv", "logs", "previews", "checkpoints", "detector",
+    }  # fmt: skip
+    detector = load_detector(place / "run/detector")
+    assert (detector.config.detection_stage.steps, detector.config.upsampling_stage.steps) == (1, 1)
+    assert detector.config.detection_width == 4
+    # A fifth of 12 normal ones is tested on; a fifth of the 10 left is held out, 1 / (2 + 1) supported.
+    assert len(detector.calibration.scores) == 2
+    data = read_description(place / "run/detector")["provenance"]["run"]["data"]
+    assert data == {
+        "root": str(place / "data"),
+        "layout": "folder",
+        "category": None,
+        "seed": 0,
+        "calibration_fraction": 0.2,
+        "anomalies": 0,
+    }
+
+
+def test_train_again_is_refused_and_overwrites_nothing(place, capsys):
+    before = (place / "run/detector/weights.safetensors").read_bytes()
+    assert_fails(train_words(place, "run"), capsys, "detector exists already")
+    assert_fails(train_words(place, "run", "--resume"), capsys, "detector exists already")
+    assert (place / "run/detector/weights.safetensors").read_bytes() == before
+
+
+def test_the_same_words_give_the_same_detector_and_another_seed_another(place, tmp_path, capsys):
+    words = train_words(place, "run", "--set", "simulation.nearest_share=0.05")
+    outputs = {name: [*words, f"--output={tmp_path / name}", *more] for name, more in (
+        ("same", []), ("other", ["--seed", "1"]))}  # fmt: skip
+    first = load_file(place / "run/detector/weights.safetensors")
+    for name, repeated in outputs.items():
+        code, out, _ = said(repeated, capsys)
+        assert code == 0
+        assert "threshold" in out
+        assert f"written: {tmp_path / name / 'detector'}" in out
+        weights = load_file(tmp_path / name / "detector/weights.safetensors")
+        assert all(torch.equal(weights[key], first[key]) for key in first) == (name == "same")
+
+
+def test_options_of_train_reach_the_run(place, tmp_path):
+    options = ["--image-size=64x96", "--anomalies=2", "--calibration-fraction=0.5", "--false-alarm-rate=0.25"]
+    words = [*train_words(place, "run", *options), f"--output={tmp_path / 'run'}", "--set", "refine=false"]
+    assert main([*words, "--set=detection_stage.batch_size=3"]) == 0
+    detector = load_detector(tmp_path / "run/detector")
+    assert detector.config.image_size == (64, 96)
+    assert not detector.config.refine
+    assert detector.config.detection_stage.batch_size == 3
+    assert len(detector.calibration.scores) == 5
+    assert detector.calibration.false_alarm_rate == 0.25
+    data = read_description(tmp_path / "run/detector")["provenance"]["run"]["data"]
+    assert data["anomalies"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--layout=sorted"], ["no layout 'sorted'", "mvtec_ad"]),
+        (["--method=unheard-of"], ["no method 'unheard-of'", "dsr"]),
+        (["--preset=slow"], ["no preset 'slow'", "paper, fast"]),
+        (["--set=refine"], ["FIELD=VALUE", "refine"]),
+        (["--set=unheard_of=1"], ["unheard_of"]),
+        (["--image-size=large"], ["an image size is S or HxW", "'large'"]),
+        (["--image-size=32"], ["at least 64x64", "32x32"]),
+        (["--steps=0"], ["at least one step"]),
+        (["--false-alarm-rate=0.001"], ["needs 999 normal images", "2 are held out"]),
+        (["--calibration-fraction=1"], ["calibration fraction", "got 1"]),
+        (["--anomalies=9"], ["9 annotated anomalous images", "has 3"]),
+        (["--weights=missing.safetensors"], ["no file missing.safetensors"]),
+        (["--resume"], ["nothing to resume"]),
+        (["--accelerator=abacus"], ["this machine cannot train with accelerator abacus"]),
+        (["--precision=7-true"], ["7-true"]),
+        (["--devices=0"], ["at least one device", "devices 0"]),
+    ],
+)
+def test_what_train_cannot_do_is_one_line(place, tmp_path, capsys, words, parts):
+    assert_fails([*train_words(place, "new"), f"--output={tmp_path / 'new'}", *words], capsys, *parts)
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_judges_the_test_split(place, tmp_path, capsys):
+    words = ["evaluate", str(place / "run"), str(place / "data")]
+    code, out, _ = said([*words, "--output", str(tmp_path)], capsys)
+    assert code == 0
+    assert "image AUROC" in out
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [one["protocol"] for one in results["categories"]] == ["whole"]
+    rows = (tmp_path / "images.csv").read_text().splitlines()
+    assert len(rows) == 1 + 2 + 3
+    assert said(words, capsys)[0] == 0
+    assert (place / "run/evaluation-whole/results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["nowhere", "data"], ["nowhere is no detector"]),
+        (["run", "nowhere"], ["nowhere: no such folder"]),
+        (["run", "data", "--protocol=strict"], ["strict"]),
+        (["run", "data", "--device=abacus"], ["abacus"]),
+    ],
+)
+def test_what_evaluate_cannot_do_is_one_line(place, capsys, monkeypatch, words, parts):
+    monkeypatch.chdir(place)
+    assert_fails(["evaluate", *words], capsys, *parts)
+
+
+def test_inspect_goes_on_after_a_broken_file(place, tmp_path, capsys):
+    pictures = tmp_path / "pictures"
+    write_pictures(pictures, 2, size=(80, 70))
+    (pictures / "broken.png").write_bytes(b"no picture")
+    output = tmp_path / "out"
+    words = ["inspect", str(place / "run"), str(pictures), "--output", str(output), "--raw-maps"]
+    code, out, _ = said(words, capsys)
+    assert code == 2
+    assert "1 could not be inspected" in out
+    rows = {Path(row["path"]).name: row for row in map(json.loads, (output / "results.jsonl").open())}
+    assert rows.keys() == {"00.png", "01.png", "broken.png"}
+    assert "broken.png" in rows["broken.png"]["error"]
+    inspector = subspect.load(place / "run")
+    for name in ("00.png", "01.png"):
+        expected = inspector(pictures / name)
+        assert rows[name]["score"] == expected.score
+        assert rows[name]["verdict"] == expected.verdict
+        assert rows[name]["threshold"] == inspector.detector.calibration.threshold
+        np.testing.assert_array_equal(np.load(output / rows[name]["map"]), expected.anomaly_map)
+        assert Image.open(output / rows[name]["picture"]).width >= 2 * 70
+    assert_fails(words, capsys, "already holds results.jsonl")
+
+
+def test_inspect_takes_other_thresholds(place, tmp_path, capsys):
+    picture = place / "data/normal/00.png"
+    for name, option, verdict in (("a", "--threshold=-1", "anomalous"), ("b", "--threshold=2", "normal")):
+        words = ["inspect", str(place / "run/detector"), str(picture), f"--output={tmp_path / name}", option]
+        assert said(words, capsys)[0] == 0
+        row = json.loads((tmp_path / name / "results.jsonl").read_text())
+        assert (row["verdict"], row["threshold"]) == (verdict, float(option.partition("=")[2]))
+    words = [
+        "inspect",
+        str(place / "run"),
+        str(picture),
+        f"--output={tmp_path / 'c'}",
+        "--false-alarm-rate=0.5",
+    ]
+    assert said(words, capsys)[0] == 0
+    calibration = load_detector(place / "run/detector").calibration
+    row = json.loads((tmp_path / "c/results.jsonl").read_text())
+    assert row["threshold"] == calibration.with_rate(0.5).threshold
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["run", "nowhere.png", "gone"], ["no such file or folder: nowhere.png, gone"]),
+        (["run", "empty"], ["no image files"]),
+        (["run", "data", "--false-alarm-rate=0.01"], ["cannot be had from 2", "0.3333"]),
+        (["run", "data", "--false-alarm-rate=0.5", "--threshold=1"], ["excludes --threshold"]),
+        (["run", "data", "--device=abacus"], ["abacus"]),
+    ],
+)
+def test_what_inspect_cannot_do_is_one_line(place, tmp_path, capsys, monkeypatch, words, parts):
+    monkeypatch.chdir(place)
+    (place / "empty").mkdir(exist_ok=True)
+    assert_fails(["inspect", *words, f"--output={tmp_path / 'out'}"], capsys, *parts)
+
+
+def test_check_says_whether_training_would_start(place, tmp_path, capsys):
+    code, out, _ = said(["check", str(place / "data")], capsys)
+    assert code == 0
+    assert "defective" in out
+    write_data_set(tmp_path / "data", normal=3, defective=1)
+    (tmp_path / "data/normal/broken.png").write_bytes(b"no picture")
+    code, out, _ = said(["check", str(tmp_path / "data")], capsys)
+    assert code == 1
+    assert "broken.png" in out
+    assert_fails(["check", str(tmp_path / "nowhere")], capsys, "nowhere: no such folder")
+
+
+def test_surfaces_are_data_that_check_and_train_take(tmp_path, capsys):
+    root = tmp_path / "surfaces"
+    assert said(["surfaces", str(root), "--only", "metal", "--size", "64"], capsys)[0] == 0
+    assert [path.name for path in root.iterdir() if path.is_dir()] == ["metal"]
+    assert Image.open(next((root / "metal/train/good").iterdir())).size == (64, 64)
+    assert said(["check", str(root), "--layout", "mvtec_ad"], capsys)[0] == 0
+    assert_fails(["surfaces", str(root), "--only", "metal", "--size", "64"], capsys, "surfaces")
+    assert_fails(["surfaces", str(tmp_path / "new"), "--only", "cheese"], capsys, "cheese", "metal")
+
+
+def test_pretrain_gives_weights_that_train_takes(place, tmp_path, capsys):
+    output = tmp_path / "pre"
+    words = ["pretrain", str(place / "data/normal"), "--output", str(output), "--steps=2", "--batch-size=2"]
+    code, out, _ = said([*words, "--crop-size=32", *RUN], capsys)
+    assert code == 0
+    assert "psnr" in out
+    train = ["train", str(place / "data"), f"--weights={output / 'latent.safetensors'}", "--steps=2", *RUN]
+    small = ["--image-size=64", "--set=detection_stage.batch_size=1", "--set=upsampling_stage.batch_size=1"]
+    assert main([*train, f"--output={tmp_path / 'run'}", *small]) == 0
+    report = json.loads((output / "report.json").read_text())
+    provenance = read_description(tmp_path / "run/detector")["provenance"]
+    assert provenance["latent_model"]["report"] == report
+    assert_fails([*words, *RUN], capsys, "latent.safetensors exists already")
+    for option, part in (("--steps=0", "at least one step"), ("--crop-size=100", "multiple of 8")):
+        assert_fails([*words, option], capsys, part)
+
+
+def test_config_prints_what_config_reads(tmp_path, capsys):
+    code, out, _ = said(
+        ["config", "--preset=paper", "--set=simulation.nearest_share=0.25", "--set=refine=false"], capsys
+    )
+    assert code == 0
+    (tmp_path / "c.yaml").write_text(out)
+    expected = configure(PRESETS["paper"], settings=["simulation.nearest_share=0.25", "refine=false"])
+    assert expected.simulation.nearest_share == 0.25
+    assert configure(PRESETS["fast"], tmp_path / "c.yaml") == expected
+    assert said(["config", f"--config={tmp_path / 'c.yaml'}"], capsys)[1] == out
+
+
+def test_python_takes_what_the_commands_made(place, tmp_path):
+    inspector = subspect.load(str(place / "run"), threshold=0.75)
+    assert inspector.threshold == 0.75
+    by_path = inspector(place / "data/defective/00.png")
+    by_array = inspector(np.array(Image.open(place / "data/defective/00.png")))
+    np.testing.assert_array_equal(by_path.anomaly_map, by_array.anomaly_map)
+    with pytest.raises(ValueError, match=f"{tmp_path} is no detector"):
+        subspect.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("256", (256, 256)), ("640x232", (640, 232)), ("640X232", (640, 232)), ("1x2", (1, 2))]
+)
+def test_image_sizes_are_read(text, size):
+    assert image_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "x", "0", "0x64", "-64", "64x", "x64", "64x64x3", "64.5", "big", "64 64"])
+def test_image_sizes_that_are_none_are_refused(text):
+    with pytest.raises(ValueError, match="an image size is S or HxW"):
+        image_size(text)
+
+
+def test_words_that_cannot_be_are_named_with_the_usage(capsys):
+    for words, part in (
+        (["train", "data"], "output"),
+        (["train", "--steps=many"], "--steps"),
+        (["paint"], "'paint'"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code != 0
+        assert part in capsys.readouterr().err
+
+
+def process(code: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+
+_RUN = """
+import sys
+try:
+    from subspect.cli import main
+    main({words})
+finally:
+    print("modules:", *sys.modules)
+"""
+_IMPORT = "import subspect, sys; print('modules:', *sys.modules)"
+
+
+@pytest.mark.parametrize(
+    "code", [_IMPORT, _RUN.format(words=["--help"]), _RUN.format(words=["train", "--help"])]
+)
+def test_nothing_heavy_is_imported_for_help(code):
+    ended = process(code)
+    modules = set(ended.stdout.rpartition("modules:")[2].split())
+    assert "subspect" in modules, ended.stderr
+    heavy = {"torch", "torchvision", "lightning", "matplotlib", "scipy", "skimage", "tensorboard"}
+    assert not modules & heavy
+
+
+def test_a_failure_is_one_line_and_exit_code_1(tmp_path):
+    code = f"import sys; from subspect.cli import main; sys.exit(main(['check', {str(tmp_path / 'gone')!r}]))"
+    ended = process(code)
+    assert ended.returncode == 1
+    assert ended.stderr == f"subspect check: {tmp_path / 'gone'}: no such folder\n"
+    assert ended.stdout == ""
