@@ -107,7 +107,7 @@ def _fit_options(given: Namespace) -> FitOptions:
 
 
 def _device(name: str) -> str:
-    """The name of a device that is there."""
+    """The name of a device, which is there."""
     import torch
 
     try:
@@ -206,7 +206,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for results.json and images.csv (default: the run's)"
     )
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def _evaluate(given: Namespace) -> int:
@@ -235,7 +235,7 @@ def _add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def _inspect(given: Namespace) -> int:
