@@ -206,25 +206,30 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder for results.json and images.csv (default: the run's)"
     )
+    parser.add_argument("--pictures", type=int, default=0, help="hits, misses, false alarms to draw of each")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def _evaluate(given: Namespace) -> int:
-    from subspect.api import evaluate
-    from subspect.storage import find_detector
+    from subspect.evaluation import evaluate
+    from subspect.gallery import write_gallery
+    from subspect.inspection import Inspector
+    from subspect.runs import read_test_table
+    from subspect.storage import find_detector, load_detector, read_description
 
-    output = given.output or find_detector(given.detector).parent / f"evaluation-{given.protocol}"
-    results = evaluate(
-        given.detector,
-        given.root,
-        layout=given.layout,
-        category=given.category,
-        protocol=given.protocol,
-        device=given.device,
-    )
+    folder = find_detector(given.detector)
+    output = given.output or folder.parent / f"evaluation-{given.protocol}"
+    detector = load_detector(folder)
+    provenance = read_description(folder)["provenance"]
+    table = read_test_table(provenance, given.root, given.layout, given.category)
+    results = evaluate(detector, table, protocol=given.protocol, device=given.device)
     print(results.render())
     results.write(output)
     print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
+    if given.pictures:
+        print(
+            f"written: {write_gallery(Inspector(detector, given.device), table, results, output, given.pictures)}"
+        )
     return 0
 
 
@@ -247,7 +252,7 @@ def _inspect(given: Namespace) -> int:
         if given.threshold is not None or detector.calibration is None:
             raise ValueError("--false-alarm-rate needs a calibrated detector and excludes --threshold")
         detector.calibration = detector.calibration.with_rate(given.false_alarm_rate)
-    inspector = Inspector(detector, given.device, given.threshold)
+    inspector = Inspector(detector, _device(given.device), given.threshold)
     summary = inspect_files(inspector, _pictures(given.pictures), given.output, raw_maps=given.raw_maps)
     print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
     print(f"written: {summary.results}")
