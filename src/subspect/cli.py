@@ -227,9 +227,8 @@ def _evaluate(given: Namespace) -> int:
     results.write(output)
     print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
     if given.pictures:
-        print(
-            f"written: {write_gallery(Inspector(detector, given.device), table, results, output, given.pictures)}"
-        )
+        page = write_gallery(Inspector(detector, given.device), table, results, output, given.pictures)
+        print(f"written: {page}")
     return 0
 
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from subspect.datasets.surfaces import NEAR_DISTRIBUTION, generate
 from subspect.datasets.table import Sample, Table
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
 from subspect.evaluation import HEADINGS, Results, evaluate
-from subspect.images import read_image, read_mask
+from subspect.gallery import case
 from subspect.inspection import Inspector, inspect_files
 from subspect.pages import MetricsTable, Row, Section, write_page
-from subspect.pictures import as_rgb, draw_outline, heat
-from subspect.regions import outline_level
 from subspect.runs import DETECTOR, DataOptions, RunOptions, TrainingRun, train
 
 CATEGORIES = ("fabric", "flange")
@@ -100,31 +94,4 @@ def _rows(detector: Detector, table: Table) -> list[Row]:
     shown: dict[str, list[Sample]] = {}
     for sample in table:
         shown.setdefault(sample.defect, []).append(sample)
-    return [_row(inspector, sample) for kind in shown.values() for sample in kind[:_EXAMPLES]]
-
-
-def _row(inspector: Inspector, sample: Sample) -> Row:
-    picture = read_image(sample.path)
-    inspection = inspector(picture)
-    level = outline_level(inspection.anomaly_map, inspector.map_threshold)
-    inside = (inspection.anomaly_map >= level) & inspection.anomalous
-    truth = np.zeros(picture.shape[:2], dtype=np.bool_)
-    if sample.anomalous:
-        truth = read_mask(sample.mask_paths, sample.mask_level)
-    pictures: Mapping[str, npt.NDArray[np.generic]] = {
-        "input": as_rgb(picture),
-        **_inner_pictures(inspector.detector, picture),
-        "anomaly map": heat(inspection.anomaly_map, inspector.map_threshold),
-        "outline": draw_outline(picture, inside),
-        "ground truth": as_rgb(truth),
-    }
-    caption = (
-        f"{sample.defect} {sample.path.stem}: {inspection.verdict}, score {inspection.score:.3g}"
-        f" (threshold {inspection.threshold:.3g})"
-    )
-    return Row(caption, pictures)
-
-
-def _inner_pictures(detector: Detector, picture: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.generic]]:
-    drawn = detector.inner_pictures(detector.prepare(picture)[None])
-    return {name: as_rgb(images[0].permute(1, 2, 0).numpy()) for name, images in drawn.items()}
+    return [case(inspector, sample) for kind in shown.values() for sample in kind[:_EXAMPLES]]

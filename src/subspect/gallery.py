@@ -1,0 +1,110 @@
+"""Galleries: what a detector made of single images, side by side with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from subspect.datasets.table import NORMAL, Sample, Table
+from subspect.evaluation import ImageRow, Results
+from subspect.images import read_image, read_mask
+from subspect.inspection import Inspector
+from subspect.pages import Row, Section, write_page
+from subspect.pictures import as_rgb, draw_outline, grid, heat, save_picture
+from subspect.regions import outline_level
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+PAGE = "index.html"
+_HEIGHT = 160
+
+
+def case(inspector: Inspector, sample: Sample) -> Row:
+    """One image with everything seen on the way to its verdict, and its ground truth."""
+    picture = read_image(sample.path)
+    inspection = inspector(picture)
+    level = outline_level(inspection.anomaly_map, inspector.map_threshold)
+    inside = (inspection.anomaly_map >= level) & inspection.anomalous
+    caption = (
+        f"{sample.defect} {sample.path.stem}: {inspection.verdict}, score {inspection.score:.3g}"
+        f" (threshold {inspection.threshold:.3g})"
+    )
+    pictures: Arrays = {
+        "input": as_rgb(picture),
+        **_inner_pictures(inspector, picture),
+        "anomaly map": heat(inspection.anomaly_map, inspector.map_threshold),
+        "outline": draw_outline(picture, inside),
+        "ground truth": as_rgb(_truth(sample, picture.shape[:2])),
+    }
+    return Row(caption, pictures)
+
+
+def telling_cases(results: Results, count: int) -> dict[str, list[ImageRow]]:
+    """Images that say most of a detector, chosen by score alone.
+
+    Args:
+        results: Of an evaluation with a threshold.
+        count: At most how many of each group.
+
+    Returns:
+        ``hits``: the middle ones by score of the anomalous images found; ``misses``: the anomalous images of
+        lowest score that were not; ``false alarms``: the normal images of highest score that were called
+        anomalous.
+    """
+    ordered = sorted(results.rows, key=lambda row: row.score)
+    hits = [row for row in ordered if row.defect != NORMAL and row.verdict == "anomalous"]
+    misses = [row for row in ordered if row.defect != NORMAL and row.verdict == "normal"]
+    alarms = [row for row in reversed(ordered) if row.defect == NORMAL and row.verdict == "anomalous"]
+    start = max(0, (len(hits) - count) // 2)
+    return {
+        "hits": hits[start : start + count],
+        "misses": misses[:count],
+        "false alarms": alarms[:count],
+    }
+
+
+def write_gallery(inspector: Inspector, table: Table, results: Results, folder: Path, count: int = 6) -> Path:
+    """Writes a page of hits, misses and false alarms, and a picture of each group.
+
+    Args:
+        inspector: The detector that was evaluated.
+        table: The data it was evaluated on.
+        results: Its results.
+        folder: Where to write; made if need be.
+        count: At most how many images of each group.
+
+    Returns:
+        The page.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    samples = {str(sample.path): sample for sample in table}
+    sections = []
+    for name, rows in telling_cases(results, count).items():
+        cases = [case(inspector, samples[row.path]) for row in rows]
+        sections.append(Section(name.capitalize(), _EXPLANATIONS[name], [], cases))
+        if cases:
+            strips = [{**row.pictures} for row in cases]
+            save_picture(folder / f"{name.replace(' ', '_')}.png", grid(strips, _HEIGHT))
+    write_page(folder / PAGE, f"{results.category}: hits, misses, false alarms", sections)
+    return folder / PAGE
+
+
+_EXPLANATIONS = {
+    "hits": "Anomalous images that were found; those in the middle by score.",
+    "misses": "Anomalous images that were not found, lowest score first.",
+    "false alarms": "Normal images that were called anomalous, highest score first.",
+}
+
+
+def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    if not sample.mask_paths:
+        return np.zeros(size, dtype=np.bool_)
+    return read_mask(sample.mask_paths, sample.mask_level)
+
+
+def _inner_pictures(inspector: Inspector, picture: npt.NDArray[np.float32]) -> Arrays:
+    detector = inspector.detector
+    drawn = detector.inner_pictures(detector.prepare(picture)[None].to(inspector.device))
+    return {name: as_rgb(images[0].permute(1, 2, 0).cpu().numpy()) for name, images in drawn.items()}
