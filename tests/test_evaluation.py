@@ -51,9 +51,7 @@ def truth(table, kinds):
             deviation = np.abs(np.asarray(Image.open(sample.path)).astype(np.float32) / 255 - 0.5)
             images.append((deviation.max(), sample.anomalous))
             if sample.mask_paths or not sample.anomalous:
-                mask = (
-                    np.asarray(Image.open(sample.mask_paths[0])) > 0 if sample.mask_paths else deviation < 0
-                )
+                mask = np.asarray(Image.open(sample.mask_paths[0])) > 0 if sample.mask_paths else deviation < 0
                 pixels.append((deviation.ravel(), mask.ravel()))
     return np.array(images).T, np.concatenate([np.stack(pair) for pair in pixels], axis=1)
 

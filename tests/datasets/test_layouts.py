@@ -28,8 +28,7 @@ def rows(table: Table) -> set[tuple[str, str, str, str, tuple[str, ...]]]:
         return path.relative_to(table.root).as_posix()
 
     return {
-        (inside(s.path), s.split, s.category, s.defect, tuple(sorted(map(inside, s.mask_paths))))
-        for s in table
+        (inside(s.path), s.split, s.category, s.defect, tuple(sorted(map(inside, s.mask_paths)))) for s in table
     }
 
 

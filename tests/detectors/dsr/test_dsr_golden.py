@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from golden_weights import GOLDEN, golden_input, reference_state
+from subspect.cli import main
 from subspect.detectors.dsr.model import Dsr, image_score
 from subspect.detectors.dsr.reference import import_reference
 from subspect.losses import focal_loss
+from subspect.storage import load_detector
 
 CHECKPOINTS = {
     "latent_model": "vq_model",
@@ -28,12 +30,22 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Dsr:
+    """The reference's checkpoints, imported by the command and read back from disk."""
     folder = tmp_path_factory.mktemp("reference")
-    files: dict[str, Path] = {}
+    options = []
+    for module, file in write_checkpoints(folder).items():
+        options += [f"--{module.replace('_', '-')}", str(file)]
+    assert main(["import-dsr", *options, "--output", str(folder / "detector")]) == 0
+    detector = load_detector(folder / "detector")
+    assert isinstance(detector, Dsr)
+    return detector
+
+
+def write_checkpoints(folder: Path) -> dict[str, Path]:
+    files = {module: folder / f"{module}.pckl" for module in CHECKPOINTS}
     for module, checkpoint in CHECKPOINTS.items():
-        files[module] = folder / f"{module}.pckl"
         torch.save(reference_state("dsr_official_keys.json", checkpoint), files[module])
-    return import_reference(files)
+    return files
 
 
 def every_fourth(image: torch.Tensor) -> np.ndarray:
@@ -102,10 +114,7 @@ def test_parameter_counts_are_the_papers(detector: Dsr) -> None:
 
 
 def test_a_checkpoint_of_another_module_is_named(tmp_path: Path) -> None:
-    files = {}
-    for module, checkpoint in CHECKPOINTS.items():
-        files[module] = tmp_path / f"{module}.pckl"
-        torch.save(reference_state("dsr_official_keys.json", checkpoint), files[module])
+    files = write_checkpoints(tmp_path)
     files["detection"] = files["upsampling"]
     with pytest.raises(ValueError, match=r"upsampling\.pckl does not hold the reference's detection"):
         import_reference(files)
