@@ -158,7 +158,8 @@ def test_a_pretraining_killed_and_resumed_is_the_uninterrupted_one(data, killed)
     pretrain_long(str(data / "pictures"), str(data / "latent"), resume=True)
     pretrain_long(str(data / "pictures"), str(data / "latent_uninterrupted"))
     runs = [data / "latent", data / "latent_uninterrupted"]
-    assert (runs[0] / "latent.safetensors").read_bytes() == (runs[1] / "latent.safetensors").read_bytes()
+    assert_same_weights(*(run / "latent.safetensors" for run in runs))
+    assert (runs[0] / "report.json").read_bytes() == (runs[1] / "report.json").read_bytes()
     ends = [
         torch.load(run / "checkpoints/latent/step=130.ckpt", weights_only=True)["state_dict"] for run in runs
     ]

@@ -217,12 +217,13 @@ def _evaluate(given: Namespace) -> int:
     from subspect.runs import read_test_table
     from subspect.storage import find_detector, load_detector, read_description
 
+    device = _device(given.device)
     folder = find_detector(given.detector)
     output = given.output or folder.parent / f"evaluation-{given.protocol}"
     detector = load_detector(folder)
     provenance = read_description(folder)["provenance"]
     table = read_test_table(provenance, given.root, given.layout, given.category)
-    results = evaluate(detector, table, protocol=given.protocol, device=given.device)
+    results = evaluate(detector, table, protocol=given.protocol, device=device)
     print(results.render())
     results.write(output)
     print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
