@@ -9,7 +9,8 @@ from subspect.detectors.registry import find_preset
 from subspect.evaluation import Protocol, Results
 from subspect.evaluation import evaluate as evaluate_detector
 from subspect.inspection import Inspector
-from subspect.runs import DataOptions, RunOptions, TrainingRun, configured, read_test_table
+from subspect.run_data import DataOptions, read_test_table
+from subspect.runs import RunOptions, TrainingRun, configured
 from subspect.runs import train as train_run
 from subspect.storage import find_detector, load_detector, read_description
 
@@ -60,7 +61,7 @@ def evaluate(
     detector: str | Path,
     root: str | Path,
     *,
-    layout: str = "folder",
+    layout: str | None = None,
     category: str | None = None,
     protocol: Protocol = "whole",
     device: str = "cpu",
@@ -70,7 +71,7 @@ def evaluate(
     Args:
         detector: Folder of the detector, or of the run that made it.
         root: The data set's folder.
-        layout: How the data set is laid out.
+        layout: How the data set is laid out; None takes the layout of the training.
         category: Which product or surface; None takes the one that the detector was trained for.
         protocol: ``whole``, or ``paper`` (224 crop, strict masks).
         device: For example ``cpu`` or ``cuda``.

@@ -6,12 +6,14 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 if TYPE_CHECKING:
+    from subspect.evaluation import Results
     from subspect.training import FitOptions
 
 EXIT_FAILED = 1
@@ -25,12 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``subspect``; None takes those of the process.
 
     Returns:
-        The exit code: 0 when all went well, 1 when nothing could be done, 2 when parts failed.
+        The exit code: 0 when all went well, 1 when nothing could be done, 2 when parts failed. Words that
+        cannot be understood exit with 2, too, as command lines do.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # tables and dots must not fail on an old terminal
     parsed = _parser().parse_args(arguments)
     command = str(parsed.subcommand)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("subspect").setLevel(logging.INFO)
+    logging.getLogger("lightning").setLevel(logging.WARNING)  # adverts, and lists of absent hardware
     try:
         return int(_COMMANDS[command](parsed[command]))
     except (ValueError, OSError) as error:
@@ -170,8 +177,26 @@ def _add_train(parser: ArgumentParser) -> None:
 
 
 def _train(given: Namespace) -> int:
+    from subspect.datasets import read_table
+    from subspect.runs import DETECTOR
+
+    categories = read_table(given.root, given.layout, given.seed, given.category).categories
+    if len(categories) == 1:
+        _train_one(given.category, given.output, given)
+        return 0
+    for category in categories:
+        if given.resume and (given.output / category / DETECTOR).exists():
+            print(f"{category} is finished")
+        else:
+            _train_one(category, given.output / category, given)
+    return 0
+
+
+def _train_one(category: str | None, output: Path, given: Namespace) -> None:
+    """Trains the detector of one category."""
     from subspect.detectors.registry import find_preset
-    from subspect.runs import DataOptions, RunOptions, TrainingRun, configured, train
+    from subspect.run_data import DataOptions
+    from subspect.runs import DETECTOR, RunOptions, TrainingRun, configured, train
 
     config = configured(
         find_preset(given.method, given.preset),
@@ -183,23 +208,25 @@ def _train(given: Namespace) -> int:
     data = DataOptions(
         root=str(given.root.resolve()),
         layout=given.layout,
-        category=given.category,
+        category=category,
         seed=given.seed,
         calibration_fraction=given.calibration_fraction,
         anomalies=given.anomalies,
     )
     run = TrainingRun(given.method, config, data, given.seed, given.weights, given.false_alarm_rate)
-    detector = train(run, given.output, RunOptions(_fit_options(given), given.resume, given.skip_unreadable))
+    resume = given.resume and (output == given.output or output.exists())
+    detector = train(run, output, RunOptions(_fit_options(given), resume, given.skip_unreadable))
     if (calibration := detector.calibration) is not None:
         rate = calibration.false_alarm_rate
         print(f"threshold {calibration.threshold:.4g} at a false alarm rate of {rate:.4g}")
-    print(f"written: {given.output / 'detector'}")
-    return 0
+    print(f"written: {output / DETECTOR}")
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
-    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
-    _add_data(parser)
+    parser.add_argument("detector", type=Path, help="folder of a detector, of its run, or of several runs")
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--layout", type=str, help="how it is laid out (default: as in training)")
+    parser.add_argument("--category", type=str, help="which product or surface (default: as in training)")
     parser.add_argument(
         "--protocol", type=str, default="whole", help="whole, or paper (224 crop, strict masks)"
     )
@@ -207,30 +234,54 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         "--output", type=Path, help="folder for results.json and images.csv (default: the run's)"
     )
     parser.add_argument("--pictures", type=int, default=0, help="hits, misses, false alarms to draw of each")
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="go on without files that cannot be used"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def _evaluate(given: Namespace) -> int:
+    from subspect.evaluation import render_categories, write_results
+    from subspect.storage import find_detectors
+
+    folders = find_detectors(given.detector)
+    place = folders[0].parent if len(folders) == 1 else given.detector
+    output = given.output or place / f"evaluation-{given.protocol}"
+    if output.exists():
+        raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
+    results = [_evaluate_one(folder, output, given) for folder in folders]
+    write_results(results, output)
+    for result in results:
+        print(result.render())
+    if len(results) > 1:
+        print(render_categories(results))
+    print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
+    return 0
+
+
+def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
+    """Judges one detector, and draws its telling cases if asked to."""
     from subspect.evaluation import evaluate
     from subspect.gallery import write_gallery
     from subspect.inspection import Inspector
-    from subspect.runs import read_test_table
-    from subspect.storage import find_detector, load_detector, read_description
+    from subspect.run_data import read_test_table
+    from subspect.storage import load_detector, read_description
 
     device = _device(given.device)
-    folder = find_detector(given.detector)
-    output = given.output or folder.parent / f"evaluation-{given.protocol}"
     detector = load_detector(folder)
-    provenance = read_description(folder)["provenance"]
-    table = read_test_table(provenance, given.root, given.layout, given.category)
+    inspector = Inspector(detector, device) if given.pictures else None  # fails early without a threshold
+    table = read_test_table(
+        read_description(folder)["provenance"],
+        given.root,
+        given.layout,
+        given.category,
+        skip_unreadable=given.skip_unreadable,
+    )
     results = evaluate(detector, table, protocol=given.protocol, device=device)
-    print(results.render())
-    results.write(output)
-    print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
-    if given.pictures:
-        page = write_gallery(Inspector(detector, given.device), table, results, output, given.pictures)
-        print(f"written: {page}")
-    return 0
+    if inspector is not None:
+        pictures = output / "pictures" / results.category
+        print(f"written: {write_gallery(inspector, table, results, pictures, given.pictures)}")
+    return results
 
 
 def _add_inspect(parser: ArgumentParser) -> None:

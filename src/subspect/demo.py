@@ -13,7 +13,8 @@ from subspect.evaluation import HEADINGS, Results, evaluate
 from subspect.gallery import case
 from subspect.inspection import Inspector, inspect_files
 from subspect.pages import MetricsTable, Row, Section, write_page
-from subspect.runs import DETECTOR, DataOptions, RunOptions, TrainingRun, train
+from subspect.run_data import DataOptions
+from subspect.runs import DETECTOR, RunOptions, TrainingRun, train
 
 CATEGORIES = ("fabric", "flange")
 """One texture, one object."""

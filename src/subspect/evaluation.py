@@ -20,7 +20,7 @@ from rich.text import Text
 
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.detectors.base import Detector
-from subspect.files import write_atomically
+from subspect.files import write_text
 from subspect.images import read_image, read_mask, resize, resize_mask
 from subspect.inspection import predict
 from subspect.metrics import PixelScores, image_metrics
@@ -227,8 +227,8 @@ def write_results(results: Sequence[Results], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {"categories": [one.to_dict() for one in results], "mean": _without_nan(average(results))}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(folder / "results.json", lambda path: _write_text(path, text))
-    write_atomically(folder / "images.csv", lambda path: _write_text(path, _csv(results)))
+    write_text(folder / "results.json", text)
+    write_text(folder / "images.csv", _csv(results))
 
 
 def _check(detector: Detector, table: Table, protocol: str) -> None:
@@ -342,7 +342,3 @@ def _csv(results: Sequence[Results]) -> str:
         [one.category, row.path, row.defect, row.score, row.verdict] for one in results for row in one.rows
     )
     return text.getvalue()
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -1,10 +1,26 @@
-"""Writing files so that an interrupted run leaves either the old file or the new one, never half of one."""
+"""Files: written so that an interrupted run leaves the old one or the new one, and told apart by content."""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file in UTF-8, complete or not at all."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
+def content_digest(path: Path) -> str:
+    """A hash of a file's bytes, the same wherever the file lies."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

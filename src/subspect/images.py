@@ -197,7 +197,7 @@ def _check_file(path: Path) -> None:
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > PIXEL_LIMIT:
-        raise ImageError(f"{path}: {width} x {height} pixels; {_too_large()}")
+        raise ImageError(f"{path}: {height}x{width} pixels (height x width); {_too_large()}")
 
 
 def _too_large() -> str:
@@ -273,4 +273,4 @@ def _nearest(old: int, new: int) -> NDArray[np.int64]:
 
 
 def _size(pixels: NDArray[np.bool_]) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+    return f"{pixels.shape[0]}x{pixels.shape[1]}"

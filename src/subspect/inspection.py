@@ -26,7 +26,7 @@ BATCH_SIZE = 8
 RESULTS, PICTURES, MAPS = "results.jsonl", "pictures", "maps"
 
 
-class DetectorError(RuntimeError):
+class DetectorError(ValueError):
     """A detector gave something that cannot be judged."""
 
 

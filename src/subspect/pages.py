@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from subspect.files import write_atomically
+from subspect.files import write_text
 from subspect.pictures import as_rgb
 
 LARGEST_SIDE = 320
@@ -89,7 +89,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
     )
     environment.filters.update(data_uri=_data_uri, percent=_percent)
     html = environment.get_template("page.html.jinja").render(title=title, sections=sections)
-    write_atomically(path, lambda temporary: _write_text(temporary, html))
+    write_text(path, html)
 
 
 def _check_table(table: MetricsTable) -> None:
@@ -112,7 +112,3 @@ def _data_uri(array: npt.NDArray[np.generic]) -> str:
 
 def _percent(value: float | None) -> str:
     return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from subspect.files import write_atomically
+from subspect.files import write_text
 
 RECORD = "run.json"
 
@@ -44,15 +44,6 @@ def claim(run: Mapping[str, Any], output: Path, result: str, *, resume: bool) ->
 def record(run: Mapping[str, Any], output: Path) -> None:
     """Writes ``run.json``."""
     write_text(output / RECORD, json.dumps(run, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file, complete or not at all."""
-
-    def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,65 +13,23 @@ from typing import Any
 import torch
 
 from subspect.calibration import Calibration, calibrate, sample_map
-from subspect.datasets import read_table
-from subspect.datasets.checks import usable
 from subspect.datasets.loading import TrainingImages
-from subspect.datasets.table import Sample, Table, hold_out_calibration, take_anomalies
+from subspect.datasets.table import Sample, Table
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import ConfigT, configure
 from subspect.detectors.registry import find_method
+from subspect.files import write_text
 from subspect.images import read_image
 from subspect.inspection import predict
-from subspect.records import claim, record, write_text
+from subspect.records import claim, record
+from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
 from subspect.storage import save_detector
 from subspect.training import FitOptions, check_options, fit
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
 _BATCH = 8
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Which images a run uses, and how they are split; recorded with the detector.
-
-    Attributes:
-        root: The data set's folder.
-        layout: How it is laid out.
-        category: Which product or surface; None if there is only one.
-        seed: Draws every split.
-        calibration_fraction: Share of the training normals held out to set thresholds.
-        anomalies: Annotated anomalous images that training may use.
-    """
-
-    root: str
-    layout: str
-    category: str | None = None
-    seed: int = 0
-    calibration_fraction: float = 0.2
-    anomalies: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.calibration_fraction < 1:
-            raise ValueError(f"the calibration fraction lies in [0, 1), got {self.calibration_fraction}")
-        if self.anomalies < 0:
-            raise ValueError(f"the number of anomalies to learn from is at least 0, got {self.anomalies}")
-
-    def read(self, *, skip_unreadable: bool = False) -> Table:
-        """The table of one category, split, every file checked.
-
-        Raises:
-            ValueError: The data cannot be used; the message lists what is wrong.
-        """
-        table = read_table(Path(self.root), self.layout, self.seed, self.category)
-        if len(table.categories) > 1:
-            raise ValueError(
-                f"{self.root} has several categories, one detector is for one: choose --category from"
-                f" {', '.join(table.categories)}"
-            )
-        table = take_anomalies(usable(table, skip_unreadable=skip_unreadable), self.anomalies, self.seed)
-        return hold_out_calibration(table, self.calibration_fraction, self.seed)
 
 
 def configured(
@@ -159,6 +115,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
         ValueError: The data cannot be used, the run to resume was another one, or this machine cannot train so.
     """
     check_options(options.fit)
+    check_output(run.data, output)
     claim(run.to_dict(), output, DETECTOR, resume=options.resume)
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     _check_rate(run, table)
@@ -174,7 +131,8 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     )
     detector.calibration = calibrated
     detector.to("cpu")
-    save_detector(detector, output / DETECTOR, {"run": run.to_dict(), "images": _counts(table)})
+    provenance = {"run": run.to_dict(), "images": _counts(table), "not_to_judge": digests_not_to_judge(table)}
+    save_detector(detector, output / DETECTOR, provenance)
     return detector
 
 
@@ -201,22 +159,6 @@ def pick_device(options: FitOptions) -> torch.device:
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def read_test_table(
-    provenance: Mapping[str, Any], root: Path, layout: str, category: str | None = None
-) -> Table:
-    """The data set a detector is judged on, split as for its training, so that nothing learnt is judged.
-
-    Args:
-        provenance: Of ``detector.json``; without a record of a run (imported weights) the default split.
-        root: The data set's folder, wherever it is now.
-        layout: Its layout.
-        category: Which product or surface; None takes the one that the detector was trained for.
-    """
-    recorded = provenance.get("run", {}).get("data", {})
-    data = {**recorded, "root": str(root), "layout": layout}
-    return DataOptions(**(data | ({"category": category} if category else {}))).read()
-
-
 def _check_rate(run: TrainingRun, table: Table) -> None:
     """A false-alarm rate that cannot be had is found before training, not after."""
     count = len(table.select(split="calibration"))
@@ -236,22 +178,11 @@ def _check_rate(run: TrainingRun, table: Table) -> None:
 def _record(run: TrainingRun, table: Table, output: Path) -> None:
     """Writes what is trained on what; of a resumed run the record stands, and the images must be the same."""
     split = output / "split.csv"
-    text = _split_text(table)
+    text = split_text(table)
     if split.exists() and split.read_text(encoding="utf-8") != text:
         raise ValueError(f"the images are no longer those of {split}: a run is resumed on the same images only")
     record(run.to_dict(), output)
     write_text(split, text)
-
-
-def _split_text(table: Table) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "split", "category", "defect"])
-    for sample in table:
-        inside = sample.path.is_relative_to(table.root)
-        path = sample.path.relative_to(table.root) if inside else sample.path
-        writer.writerow([path.as_posix(), sample.split, sample.category, sample.defect])
-    return text.getvalue()
 
 
 def _counts(table: Table) -> dict[str, int]:

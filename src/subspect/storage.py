@@ -87,6 +87,21 @@ def find_detector(path: Path) -> Path:
     return inside if not (path / DESCRIPTION).is_file() and inside.is_dir() else path
 
 
+def find_detectors(path: Path) -> list[Path]:
+    """The folders of detectors, given one, the run's that made it, or one with several such runs.
+
+    Raises:
+        StorageError: There is none.
+    """
+    if (find_detector(path) / DESCRIPTION).is_file():
+        return [find_detector(path)]
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    found = [find_detector(run) for run in inside if (find_detector(run) / DESCRIPTION).is_file()]
+    if not found:
+        raise StorageError(f"{path} is no detector: neither it nor a folder in it has a {DESCRIPTION}")
+    return found
+
+
 def load_detector(folder: Path, device: torch.device | str = "cpu") -> Detector:
     """Reads a detector, in evaluation mode.
 

@@ -65,7 +65,8 @@ def test_annotated_anomalies_come_from_training_where_there_are_any():
     assert len(learnt) == 2
     assert set(learnt) < {"d0", "d1", "d2", "d3", "d4"}
     assert names(taken.select(split="test")) == ["t"]
-    assert names(take_anomalies(t, 0, seed=0)) == ["n", "t"]
+    assert names(take_anomalies(t, 0, seed=0).select(split="train")) == ["n"]
+    assert len(taken.select(split="unused")) == 3
 
 
 def test_otherwise_they_leave_the_test_split_with_their_group():

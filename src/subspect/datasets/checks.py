@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,11 +17,12 @@ from rich.console import Console
 from rich.table import Table as TextTable
 
 from subspect.datasets.table import Sample, Split, Table
+from subspect.files import content_digest
 from subspect.images import ImageError, decode, read_mask
 
 logger = logging.getLogger("subspect")
 
-_SPLITS: tuple[Split, ...] = ("train", "calibration", "test")
+_SPLITS: tuple[Split, ...] = ("train", "calibration", "test", "unused")
 _FEW_SIZES = 5
 _MOST_WARNINGS = 50
 
@@ -82,7 +82,7 @@ class Report:
         parts = [
             f"{len(self.table)} images in {self.table.root}, layout {self.table.layout}",
             _render_counts(self),
-            f"sizes (width x height): {_render_sizes(self.sizes)}",
+            f"sizes (height x width): {_render_sizes(self.sizes)}",
             "modes: " + ", ".join(f"{mode} ({count})" for mode, count in self.modes.most_common()),
             _render_problems("cannot be used", self.errors),
             _render_problems("worth a look", self.warnings, _MOST_WARNINGS),
@@ -207,10 +207,10 @@ def _duplicates_across_splits(samples: Sequence[Sample]) -> list[Problem]:
 
 def _digest(sample: Sample) -> str | None:
     """Hash of a file's content; None if there is nothing to compare (reported as unreadable)."""
-    if not sample.path.is_file() or not sample.path.stat().st_size:
+    try:
+        return content_digest(sample.path) if sample.path.stat().st_size else None
+    except OSError:
         return None
-    with sample.path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _render_counts(report: Report) -> str:
@@ -233,7 +233,7 @@ def _render_sizes(sizes: Counter[tuple[int, int]]) -> str:
     heights = [height for height, _ in sizes.elements()]
     return ", ".join(
         f"{name} {min(sides)} to {max(sides)}, median {median(sides):g}"
-        for name, sides in (("width", widths), ("height", heights))
+        for name, sides in (("height", heights), ("width", widths))
     )
 
 
@@ -247,4 +247,4 @@ def _render_problems(title: str, problems: Sequence[Problem], most: int | None =
 
 
 def _size_text(size: Sequence[int]) -> str:
-    return f"{size[1]} x {size[0]}"
+    return f"{size[0]}x{size[1]}"

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-Split = Literal["train", "calibration", "test"]
+Split = Literal["train", "calibration", "test", "unused"]
 NORMAL = "good"
 
 
@@ -19,7 +19,8 @@ class Sample:
 
     Attributes:
         path: The image file.
-        split: ``train`` fits, ``calibration`` sets thresholds (normal images only), ``test`` judges.
+        split: ``train`` fits, ``calibration`` sets thresholds (normal images only), ``test`` judges,
+            ``unused`` does none of these.
         category: The product or surface, e.g. ``bottle``; one detector is trained a category.
         defect: ``good`` for a normal image, otherwise the kind of defect.
         mask_paths: Mask files; several are united. Empty for normal images and for unannotated defects.
@@ -101,7 +102,8 @@ def hold_out_calibration(table: Table, fraction: float, seed: int) -> Table:
         The table, with ``split="calibration"`` on the held-out samples.
     """
     normals = [sample for sample in table if sample.split == "train" and not sample.anomalous]
-    chosen = set(_draw_groups(normals, round(fraction * len(normals)), seed))
+    count = max(1, round(fraction * len(normals))) if fraction else 0
+    chosen = set(_draw_groups(normals, count, seed))
     return table.with_samples(
         replace(sample, split="calibration") if sample.path in chosen else sample for sample in table
     )
@@ -125,9 +127,9 @@ def _draw_groups(samples: list[Sample], count: int, seed: int) -> list[Path]:
 def take_anomalies(table: Table, count: int, seed: int) -> Table:
     """Draws annotated anomalous images for the supervised extension (DSR paper, section 4.2).
 
-    They come from the training split where it has anomalous images (KSDD2), the rest of which is
-    dropped; otherwise they are moved out of the test split, together with every image of their group,
-    so that none is ever both learnt from and judged on.
+    They come from the training split where it has anomalous images (KSDD2), the rest of which goes unused;
+    otherwise they are moved out of the test split, where every other image of their group becomes unused, so
+    that none is ever both learnt from and judged on.
 
     Args:
         table: A table of one category.
@@ -149,6 +151,11 @@ def take_anomalies(table: Table, count: int, seed: int) -> Table:
     taken = [annotated[index] for index in sorted(order)]
     paths = {sample.path for sample in taken}
     groups = {sample.group for sample in taken if sample.group}
-    kept = [s for s in table if not (s.split == "train" and s.anomalous) and s.path not in paths]
-    kept = [s for s in kept if not (s.split == "test" and s.group in groups)]
-    return table.with_samples([*kept, *(replace(sample, split="train") for sample in taken)])
+
+    def split_of(sample: Sample) -> Split:
+        if sample.path in paths:
+            return "train"
+        spoilt = sample.split == "test" and sample.group in groups
+        return "unused" if spoilt or (sample.split == "train" and sample.anomalous) else sample.split
+
+    return table.with_samples(replace(sample, split=split_of(sample)) for sample in table)

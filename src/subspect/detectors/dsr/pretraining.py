@@ -19,8 +19,9 @@ from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, Pr
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.quantizer import Codebook
+from subspect.files import write_text
 from subspect.images import find_images
-from subspect.records import claim, record, write_text
+from subspect.records import claim, record
 from subspect.training import FitOptions, Stage, check_options, fit
 
 _REVIVE_EVERY = 50
