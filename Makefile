@@ -7,7 +7,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test setup clean
 
 demo: setup
-	$(BIN)/subspect demo demo
+	$(BIN)/subspect demo demo/$$(date +%Y%m%d-%H%M%S)
 
 test: setup
 	$(BIN)/ruff check

@@ -133,7 +133,7 @@ class Inspector:
             ValueError: An array is none of these; the message says what it is.
             DetectorError: The detector gave values that are not numbers.
         """
-        if not isinstance(source, list):
+        if not isinstance(source, (list, tuple)):
             return self._inspect([source])[0]
         batches = [source[start : start + BATCH_SIZE] for start in range(0, len(source), BATCH_SIZE)]
         return [inspection for batch in batches for inspection in self._inspect(batch)]
@@ -281,8 +281,10 @@ def _refuse_earlier_results(output: Path) -> None:
 
 def _to_unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
     """A user's array as ``(H, W, 3)`` float32 in [0, 1]."""
-    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not array.size:
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
         raise ValueError(f"a picture is (H, W) or (H, W, 3), got {array.shape}; give several as a list")
+    if array.ndim == 3:
+        array = array[..., 0] if array.shape[2] == 1 else array[..., :3]  # alpha is dropped, as from files
     if array.dtype in (np.uint8, np.uint16):
         scaled = array.astype(np.float32) / np.float32(255 if array.dtype == np.uint8 else 65535)
     elif np.issubdtype(array.dtype, np.floating):

@@ -61,7 +61,7 @@ def _hub_name(path: Path) -> str:
 
 
 def _from_hub(name: str, filename: str) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.endswith(Path(filename).suffix):
         raise WeightsError(f"no file {name}, and it is no hub id OWNER/REPOSITORY either")
     from huggingface_hub import hf_hub_download
 

@@ -19,6 +19,7 @@ from subspect.calibration import Calibration
 from subspect.detectors.base import Detector
 from subspect.detectors.configuration import from_dict
 from subspect.detectors.registry import find_method
+from subspect.files import share
 
 FORMAT = 1
 DESCRIPTION = "detector.json"
@@ -55,6 +56,7 @@ def save_detector(detector: Detector, folder: Path, provenance: Mapping[str, Any
     try:
         weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
         save_file(weights, temporary / WEIGHTS)
+        share(temporary / WEIGHTS)
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         temporary.chmod(0o755)
         temporary.rename(folder)

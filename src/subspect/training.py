@@ -249,10 +249,12 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
 def _precision(options: FitOptions) -> Any:
     if options.precision != "auto":
         return options.precision
-    on_gpu = options.accelerator != "cpu" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    # A processor without AMX multiplies bfloat16 four times slower than float32.
-    fast_on_cpu = options.accelerator in ("cpu", "auto") and torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if on_gpu or fast_on_cpu else "32-true"
+    if options.accelerator != "cpu" and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # A processor without AMX multiplies bfloat16 four times slower than float32.
+        fast = torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
 
 
 class _AtomicCheckpoints(TorchCheckpointIO):

@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, Sampler
 
 from subspect.images import ImageError, decode, read_image, resize
 
+_LEAST_SIDE = 16
+
 
 class Crops(Dataset[Tensor]):
     """An endless supply of square crops; crop number ``n`` is a function of ``n`` and the seed alone.
@@ -117,15 +119,15 @@ def check_readable(paths: Sequence[Path]) -> None:
     """Decodes every picture once, so that a broken one is found before training, not in the middle of it.
 
     Raises:
-        ImageError: Pictures that cannot be read; the message lists all of them.
+        ImageError: Pictures that cannot be read, or are too small to crop; the message lists all of them.
     """
 
     def problem(path: Path) -> str | None:
         try:
-            decode(path)
+            sides = decode(path).pixels.shape[:2]
         except ImageError as error:
             return str(error)
-        return None
+        return f"{path}: {sides[0]}x{sides[1]} pixels, too small to crop" if min(sides) < _LEAST_SIDE else None
 
     with ThreadPoolExecutor() as pool:
         problems = [found for found in pool.map(problem, paths) if found]

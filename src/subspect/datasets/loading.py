@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
+from torch.nn.functional import adaptive_max_pool2d
 from torch.utils.data import Dataset, Sampler
 
 from subspect.datasets.reading import listed
 from subspect.datasets.table import Sample
-from subspect.images import read_image, read_mask, resize_mask
+from subspect.images import read_image, read_mask
 
 _PATIENCE = 2.0  # seconds of reading before a progress bar is shown
 
@@ -80,8 +81,9 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     def _mask(self, sample: Sample) -> Tensor:
         if not sample.anomalous:
             return torch.zeros(1, *self.image_size)
-        mask = resize_mask(read_mask(sample.mask_paths, sample.mask_level), self.image_size)
-        return torch.from_numpy(mask)[None].float()
+        mask = torch.from_numpy(read_mask(sample.mask_paths, sample.mask_level))[None].float()
+        # The maximum, so that a defect smaller than a pixel of the new size does not vanish.
+        return adaptive_max_pool2d(mask, self.image_size)
 
     def _read_all(self) -> Tensor:
         """All images ``(N, 3, h, w)`` in float16."""

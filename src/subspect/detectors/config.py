@@ -21,6 +21,11 @@ class DetectorConfig:
     image_size: tuple[int, int] = (256, 256)
     antialias: bool = True
 
+    def trained_stages(self) -> dict[str, StageConfig]:
+        """The training stages by field name; all of them unless a method leaves some out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, StageConfig)}
+
     def with_steps(self, steps: int) -> Self:
         """The same configuration with ``steps`` of training in all, shared among its stages as before.
 
@@ -29,11 +34,7 @@ class DetectorConfig:
         """
         if steps < 1:
             raise ValueError(f"a training needs at least one step, got {steps}")
-        stages = {
-            name: value
-            for name in (field.name for field in fields(self))
-            if isinstance(value := getattr(self, name), StageConfig)
-        }
+        stages = self.trained_stages()
         before = sum(stage.steps for stage in stages.values())
         scaled: dict[str, Any] = {
             name: stage.scaled_to(round(stage.steps * steps / before)) for name, stage in stages.items()

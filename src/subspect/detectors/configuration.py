@@ -49,13 +49,13 @@ def from_dict(config_class: type[ConfigT], values: Mapping[str, Any]) -> ConfigT
 def to_yaml(config: DetectorConfig) -> str:
     """The configuration as YAML that ``configure`` reads."""
     parser = _parser(config)
-    return str(parser.dump(parser.get_defaults(), skip_none=False))
+    return str(parser.dump(parser.get_defaults(), skip_unset=False))
 
 
 def _instantiate(preset: ConfigT, parse: Any) -> ConfigT:
     parser = _parser(preset)
     try:
-        built: Namespace = parser.instantiate_classes(parse(parser))
+        built: Namespace = parser.instantiate(parse(parser))
         values = {name: value for name, value in vars(built).items() if name != "config"}
         return type(preset)(**values)
     except (ArgumentError, TypeError, ValueError) as error:

@@ -7,13 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def rotate(images: Tensor, degrees: Tensor, padding_mode: str = "zeros") -> Tensor:
-    """Rotates each picture of ``(N, C, H, W)`` about its centre by its angle in ``degrees`` (N,), bilinear.
+def rotate(images: Tensor, degrees: Tensor) -> Tensor:
+    """Rotates each picture of ``(N, C, H, W)`` about its centre, bilinear; what lies outside is zero.
 
     Args:
         images: The pictures.
-        degrees: Counter-clockwise angles.
-        padding_mode: What lies outside: ``zeros``, ``border`` or ``reflection``.
+        degrees: Counter-clockwise angles ``(N,)``.
     """
     height, width = images.shape[2:]
     radians = torch.deg2rad(degrees.float())
@@ -25,18 +24,14 @@ def rotate(images: Tensor, degrees: Tensor, padding_mode: str = "zeros") -> Tens
         torch.stack((sin * (width / height), cos, zero), 1),
     )
     grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    return F.grid_sample(
-        images.float(), grid, mode="bilinear", padding_mode=padding_mode, align_corners=False
-    ).to(images.dtype)
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).to(
+        images.dtype
+    )
 
 
-def rotate_some(images: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rotates a share of the images by U(-90°, 90°), as the reference; corners become black.
-
-    Returns:
-        The images and the angles (N,) in degrees, 0 where an image was left alone.
-    """
+def rotate_some(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Rotates a share of the images by U(-90°, 90°), as the reference; corners become black."""
     number, device = len(images), generator.device
     angles = (torch.rand(number, generator=generator, device=device) - 0.5) * 180
     angles = angles * (torch.rand(number, generator=generator, device=device) < share)
-    return rotate(images, angles), angles
+    return rotate(images, angles)

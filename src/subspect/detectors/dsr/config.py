@@ -131,6 +131,11 @@ class DsrConfig(DetectorConfig):
             height, width = self.image_size
             raise ValueError(f"DSR needs images of at least 64x64 pixels, got image size {height}x{width}")
 
+    def trained_stages(self) -> dict[str, StageConfig]:
+        """Stages 2 and 3; without the upsampling module stage 2 alone."""
+        stages = super().trained_stages()
+        return stages if self.refine else {"detection_stage": stages["detection_stage"]}
+
 
 _FAST_LATENT = LatentConfig(width=64, residual_width=32, codes=1024)
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from subspect.detectors.dsr.config import PRESETS, LatentConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
-from subspect.files import write_atomically
+from subspect.files import share, write_atomically
 from subspect.pretrained import WeightsError, find_weights, write_checksum
 
 FILENAME = "latent.safetensors"
@@ -49,6 +49,7 @@ def save_latent_model(
     }
     metadata = {"config": json.dumps(asdict(model.config)), "report": json.dumps(report)}
     write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
+    share(path)
     return write_checksum(path)
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -110,10 +111,10 @@ def import_reference(checkpoints: Mapping[str, Path], image_size: tuple[int, int
         raise ValueError(f"no checkpoint given for: {', '.join(missing)}")
     detector = Dsr(replace(PRESETS["paper"], image_size=image_size))
     for module, path in checkpoints.items():
-        state = torch.load(path, map_location="cpu", weights_only=True)
         try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
             getattr(detector, module).load_state_dict(translate(module, state))
-        except RuntimeError as error:
+        except (RuntimeError, UnpicklingError, LookupError, AttributeError, TypeError, EOFError) as error:
             raise ValueError(f"{path} does not hold the reference's {module}: {error}") from error
     detector.latent_source = {"imported_from": {name: path.name for name, path in checkpoints.items()}}
     return detector.eval()

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Sampler
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.latent_model import Latents
-from subspect.detectors.dsr.model import Comparison, Dsr, Restricted
+from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
+from subspect.images import pad_to_multiple
 from subspect.losses import focal_loss
 from subspect.simulation.overlay import smudge
 from subspect.simulation.perlin import perlin_masks
@@ -36,9 +37,10 @@ class _DsrStage(Stage):
         self.simulation = detector.config.simulation
 
     def previewed(self) -> tuple[Tensor, Tensor, torch.Generator]:
-        """Normal images in the detector's channel order, defect masks, a generator: always the same ones."""
+        """Normal images as the detector takes them, defect masks, a generator: always the same ones."""
         indices = self.images.normal_indices[:_PREVIEWED]
-        images = torch.stack([self.images[index][0] for index in indices]).to(self.device)
+        images, _ = pad_to_multiple(torch.stack([self.images[index][0] for index in indices]), SIZE_MULTIPLE)
+        images = images.to(self.device)
         generator = seeded_generator(self.device, self.seed, self.name, "preview")
         size = (images.shape[2], images.shape[3])
         mask = perlin_masks(len(images), size, generator, normal_share=0.0)
@@ -54,11 +56,12 @@ class _DsrStage(Stage):
         }
 
     def rotated(self, batch: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Images, in the detector's channel order, and masks of a batch, some of them rotated together."""
+        """Images as the detector takes them and masks, some rotated together, padded as for inference."""
         images, mask = batch
-        turned, _ = rotate_some(torch.cat((images, mask), 1), share, self.step_generator("rotation"))
-        turned = turned.contiguous(memory_format=torch.channels_last)
-        return self.detector.reorder(turned[:, :3]), (turned[:, 3:] > 0.5).float()
+        turned = rotate_some(torch.cat((images, mask), 1), share, self.step_generator("rotation"))
+        padded, _ = pad_to_multiple(turned, SIZE_MULTIPLE)
+        padded = padded.contiguous(memory_format=torch.channels_last)
+        return self.detector.reorder(padded[:, :3]), (padded[:, 3:] > 0.5).float()
 
 
 class DetectionStage(_DsrStage):
@@ -88,8 +91,8 @@ class DetectionStage(_DsrStage):
         """Normal images, and in each batch a share of annotated anomalous ones if there are any."""
         size = self.config.batch_size // world_size
         annotated = 0
-        if self.images.anomalous_indices:
-            annotated = max(1, round(self.simulation.annotated_share * size))
+        if self.images.anomalous_indices and self.simulation.annotated_share:
+            annotated = min(size - 1, max(1, round(self.simulation.annotated_share * size)))
         groups = [(self.images.normal_indices, size - annotated)]
         if annotated:
             groups.append((self.images.anomalous_indices, annotated))
