@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import subspect
-from subspect.cli import image_size, main
+from subspect.cli import main
+from subspect.cli.commands import image_size
 from subspect.detectors.configuration import configure, to_yaml
 from subspect.detectors.dsr.config import PRESETS
 from subspect.storage import load_detector, read_description

@@ -1,0 +1,39 @@
+"""The command line: ``arguments`` says what can be said, ``commands`` what is done; this runs one of them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+from subspect.cli.arguments import build_parser
+from subspect.cli.commands import COMMANDS, EXIT_FAILED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: The words after ``subspect``; None takes those of the process.
+
+    Returns:
+        The exit code: 0 when all went well, 1 when nothing could be done, 2 when parts failed. Words that
+        cannot be understood exit with 2, too, as command lines do.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # tables and dots must not fail on an old terminal
+    parsed = build_parser().parse_args(arguments)
+    command = str(parsed.subcommand)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("subspect").setLevel(logging.INFO)
+    logging.getLogger("lightning").setLevel(logging.WARNING)  # adverts, and lists of absent hardware
+    try:
+        return int(COMMANDS[command](parsed[command]))
+    except (ValueError, OSError) as error:
+        print(f"subspect {command}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        print(f"subspect {command}: stopped", file=sys.stderr)
+        return EXIT_FAILED

@@ -1,0 +1,164 @@
+"""What each command takes: names, types and help of its arguments."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+_SET_HELP = "FIELD=VALUE: one value of the configuration, e.g. simulation.nearest_share=0.1; may be repeated"
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of the whole command line."""
+    parser = ArgumentParser(prog="subspect", description="Surface anomaly detection in industrial images.")
+    parser.add_argument("--version", action="version", version=f"subspect {version('subspect')}")
+    commands = parser.add_subcommands(required=True)
+    for name, add, text in (
+        ("surfaces", add_surfaces, "write demo data: six surfaces with defects and exact masks"),
+        ("check", add_check, "look through a data set: would training start?"),
+        ("train", add_train, "train a detector on normal images"),
+        ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
+        ("inspect", add_inspect, "find and outline defects in pictures"),
+        ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
+        ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
+        ("config", add_config, "print a preset's configuration as YAML"),
+        ("demo", add_demo, "show it all on built-in surfaces: train, evaluate, inspect, a page of pictures"),
+    ):
+        command = ArgumentParser(description=text)
+        add(command)
+        commands.add_subcommand(name, command, help=text)
+    return parser
+
+
+def add_data(parser: ArgumentParser) -> None:
+    """Which data set."""
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--layout", type=str, default="folder", help="how it is laid out (default: folder)")
+    parser.add_argument("--category", type=str, help="which product or surface, if there are several")
+
+
+def add_configuration(parser: ArgumentParser, default_preset: str) -> None:
+    """Which method, preset and values."""
+    parser.add_argument("--method", type=str, default="dsr", help="method (default: dsr)")
+    parser.add_argument("--preset", type=str, default=default_preset, help=f"default: {default_preset}")
+    parser.add_argument("--config", type=Path, help="YAML with values that replace the preset's")
+    parser.add_argument("--set", type=str, action="append", default=[], help=_SET_HELP)
+
+
+def add_fit(parser: ArgumentParser) -> None:
+    """Where and how a training runs."""
+    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--seed", type=int, default=0, help="of splits, weights, order, simulation")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
+    parser.add_argument("--devices", type=int, default=1, help="how many; several train by DDP")
+    parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true, bf16-mixed, ...")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def add_surfaces(parser: ArgumentParser) -> None:
+    """Arguments of ``surfaces``."""
+    parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
+    parser.add_argument("--only", type=str, nargs="+", help="some of the surfaces instead of all")
+
+
+def add_check(parser: ArgumentParser) -> None:
+    """Arguments of ``check``."""
+    add_data(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the splits")
+
+
+def add_train(parser: ArgumentParser) -> None:
+    """Arguments of ``train``."""
+    add_data(parser)
+    add_configuration(parser, "fast")
+    add_fit(parser)
+    parser.add_argument("--steps", type=int, help="length of the training; stages keep their proportions")
+    parser.add_argument("--image-size", type=str, help="S or HxW that pictures are resized to")
+    parser.add_argument(
+        "--weights", type=str, help="pretrained weights: a file or hub id, with #SHA256 if you like"
+    )
+    parser.add_argument(
+        "--anomalies", type=int, default=0, help="annotated anomalous images that may be learnt from"
+    )
+    parser.add_argument(
+        "--calibration-fraction", type=float, default=0.2, help="normals held out for the threshold"
+    )
+    parser.add_argument(
+        "--false-alarm-rate", type=float, help="default: 0.01, or the smallest the images support"
+    )
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="go on without files that cannot be used"
+    )
+
+
+def add_evaluate(parser: ArgumentParser) -> None:
+    """Arguments of ``evaluate``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, of its run, or of several runs")
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--layout", type=str, help="how it is laid out (default: as in training)")
+    parser.add_argument("--category", type=str, help="which product or surface (default: as in training)")
+    parser.add_argument(
+        "--protocol", type=str, default="whole", help="whole, or paper (224 crop, strict masks)"
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder for results.json and images.csv (default: the run's)"
+    )
+    parser.add_argument("--pictures", type=int, default=0, help="hits, misses, false alarms to draw of each")
+    parser.add_argument(
+        "--skip-unreadable", action="store_true", help="go on without files that cannot be used"
+    )
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_inspect(parser: ArgumentParser) -> None:
+    """Arguments of ``inspect``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    parser.add_argument("pictures", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument("--output", type=Path, required=True, help="folder for pictures and results.jsonl")
+    parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
+    parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
+    parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_pretrain(parser: ArgumentParser) -> None:
+    """Arguments of ``pretrain``."""
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of pictures, searched with subfolders")
+    parser.add_argument("--preset", type=str, default="fast", help="fast or paper (default: fast)")
+    parser.add_argument("--steps", type=int, help="instead of the preset's")
+    parser.add_argument("--batch-size", type=int, help="instead of the preset's")
+    parser.add_argument("--crop-size", type=int, help="instead of the preset's")
+    add_fit(parser)
+
+
+def add_import_dsr(parser: ArgumentParser) -> None:
+    """Arguments of ``import-dsr``."""
+    for module in (
+        "latent-model",
+        "low-subspace",
+        "high-subspace",
+        "object-decoder",
+        "detection",
+        "upsampling",
+    ):
+        parser.add_argument(
+            f"--{module}", type=Path, required=True, help="the reference's .pckl of this module"
+        )
+    parser.add_argument("--image-size", type=str, default="256", help="S or HxW (default: 256)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the detector to make")
+
+
+def add_config(parser: ArgumentParser) -> None:
+    """Arguments of ``config``."""
+    add_configuration(parser, "fast")
+
+
+def add_demo(parser: ArgumentParser) -> None:
+    """Arguments of ``demo``."""
+    parser.add_argument("output", type=Path, help="folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="of everything")

@@ -1,0 +1,238 @@
+"""What each command does: it calls the room that does the work, and prints. Heavy imports wait until then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+if TYPE_CHECKING:
+    from subspect.evaluation import Results
+    from subspect.training import FitOptions
+
+EXIT_FAILED = 1
+EXIT_PARTLY_FAILED = 2
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """``S`` or ``HxW`` as height and width in pixels.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"an image size is S or HxW in pixels, e.g. 256 or 640x232, got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def _fit_options(given: Namespace) -> FitOptions:
+    from subspect.training import FitOptions
+
+    return FitOptions(given.accelerator, given.devices, given.precision, progress=not given.quiet)
+
+
+def _device(name: str) -> str:
+    """The name of a device, which is there."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {name!r} on this machine: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def _surfaces(given: Namespace) -> int:
+    from subspect.datasets.surfaces import generate
+
+    generate(given.output, seed=given.seed, surfaces=given.only, size=given.size)
+    print(f"written: {given.output} (layout mvtec_ad)")
+    return 0
+
+
+def _check(given: Namespace) -> int:
+    from subspect.datasets import read_table
+    from subspect.datasets.checks import check_table
+
+    report = check_table(read_table(given.root, given.layout, given.seed, given.category))
+    print(report.render())
+    return 0 if report.trainable else EXIT_FAILED
+
+
+def _train(given: Namespace) -> int:
+    from subspect.datasets import read_table
+    from subspect.runs import DETECTOR
+
+    categories = read_table(given.root, given.layout, given.seed, given.category).categories
+    if len(categories) == 1:
+        _train_one(given.category, given.output, given)
+        return 0
+    for category in categories:
+        if given.resume and (given.output / category / DETECTOR).exists():
+            print(f"{category} is finished")
+        else:
+            _train_one(category, given.output / category, given)
+    return 0
+
+
+def _train_one(category: str | None, output: Path, given: Namespace) -> None:
+    """Trains the detector of one category."""
+    from subspect.detectors.registry import find_preset
+    from subspect.run_data import DataOptions
+    from subspect.runs import DETECTOR, RunOptions, TrainingRun, configured, train
+
+    config = configured(
+        find_preset(given.method, given.preset),
+        file=given.config,
+        settings=given.set,
+        image_size=None if given.image_size is None else image_size(given.image_size),
+        steps=given.steps,
+    )
+    data = DataOptions(
+        root=str(given.root.resolve()),
+        layout=given.layout,
+        category=category,
+        seed=given.seed,
+        calibration_fraction=given.calibration_fraction,
+        anomalies=given.anomalies,
+    )
+    run = TrainingRun(given.method, config, data, given.seed, given.weights, given.false_alarm_rate)
+    resume = given.resume and (output == given.output or output.exists())
+    detector = train(run, output, RunOptions(_fit_options(given), resume, given.skip_unreadable))
+    if (calibration := detector.calibration) is not None:
+        rate = calibration.false_alarm_rate
+        print(f"threshold {calibration.threshold:.4g} at a false alarm rate of {rate:.4g}")
+    print(f"written: {output / DETECTOR}")
+
+
+def _evaluate(given: Namespace) -> int:
+    from subspect.evaluation import render_categories, write_results
+    from subspect.storage import find_detectors
+
+    folders = find_detectors(given.detector)
+    place = folders[0].parent if len(folders) == 1 else given.detector
+    output = given.output or place / f"evaluation-{given.protocol}"
+    if output.exists():
+        raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
+    results = [_evaluate_one(folder, output, given) for folder in folders]
+    write_results(results, output)
+    for result in results:
+        print(result.render())
+    if len(results) > 1:
+        print(render_categories(results))
+    print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
+    return 0
+
+
+def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
+    """Judges one detector, and draws its telling cases if asked to."""
+    from subspect.evaluation import evaluate
+    from subspect.gallery import write_gallery
+    from subspect.inspection import Inspector
+    from subspect.run_data import read_test_table
+    from subspect.storage import load_detector, read_description
+
+    device = _device(given.device)
+    detector = load_detector(folder)
+    inspector = Inspector(detector, device) if given.pictures else None  # fails early without a threshold
+    table = read_test_table(
+        read_description(folder)["provenance"],
+        given.root,
+        given.layout,
+        given.category,
+        skip_unreadable=given.skip_unreadable,
+    )
+    results = evaluate(detector, table, protocol=given.protocol, device=device)
+    if inspector is not None:
+        pictures = output / "pictures" / results.category
+        print(f"written: {write_gallery(inspector, table, results, pictures, given.pictures)}")
+    return results
+
+
+def _inspect(given: Namespace) -> int:
+    from subspect.inspection import Inspector, inspect_files
+    from subspect.storage import find_detector, load_detector
+
+    detector = load_detector(find_detector(given.detector))
+    if given.false_alarm_rate is not None:
+        if given.threshold is not None or detector.calibration is None:
+            raise ValueError("--false-alarm-rate needs a calibrated detector and excludes --threshold")
+        detector.calibration = detector.calibration.with_rate(given.false_alarm_rate)
+    inspector = Inspector(detector, _device(given.device), given.threshold)
+    summary = inspect_files(inspector, _pictures(given.pictures), given.output, raw_maps=given.raw_maps)
+    print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
+    print(f"written: {summary.results}")
+    return EXIT_PARTLY_FAILED if summary.errors else 0
+
+
+def _pictures(given: Sequence[Path]) -> list[Path]:
+    """The files named, and those in the folders named.
+
+    Raises:
+        FileNotFoundError: Something named does not exist; the message lists all such.
+    """
+    from subspect.images import find_images
+
+    missing = [str(path) for path in given if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
+    return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
+
+
+def _pretrain(given: Namespace) -> int:
+    from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
+
+    run = PretrainingRun.from_preset(
+        given.preset,
+        folders=tuple(str(folder) for folder in given.folders),
+        seed=given.seed,
+        steps=given.steps,
+        batch_size=given.batch_size,
+        crop_size=given.crop_size,
+    )
+    report = pretrain(run, given.output, _fit_options(given), resume=given.resume)
+    for name, value in report["held_out"].items():
+        print(f"{name:18} {value:.6g}")
+    print(f"written: {given.output / 'latent.safetensors'}")
+    return 0
+
+
+def _import_dsr(given: Namespace) -> int:
+    from subspect.detectors.dsr.reference import MODULES, import_reference
+    from subspect.storage import save_detector
+
+    detector = import_reference({module: given[module] for module in MODULES}, image_size(given.image_size))
+    save_detector(detector, given.output, {})
+    print(f"written: {given.output}; it has no threshold: give --threshold to inspect")
+    return 0
+
+
+def _config(given: Namespace) -> int:
+    from subspect.detectors.configuration import configure, to_yaml
+    from subspect.detectors.registry import find_preset
+
+    print(to_yaml(configure(find_preset(given.method, given.preset), given.config, given.set)), end="")
+    return 0
+
+
+def _demo(given: Namespace) -> int:
+    from subspect.demo import demo
+
+    print(f"written: {demo(given.output, given.seed)}")
+    return 0
+
+
+COMMANDS = {
+    "surfaces": _surfaces,
+    "check": _check,
+    "train": _train,
+    "evaluate": _evaluate,
+    "inspect": _inspect,
+    "pretrain": _pretrain,
+    "import-dsr": _import_dsr,
+    "config": _config,
+    "demo": _demo,
+}
