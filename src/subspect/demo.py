@@ -54,17 +54,19 @@ def _section(category: str, surfaces: Path, output: Path, seed: int) -> Section:
     data = DataOptions(str(surfaces), "mvtec_ad", category, seed)
     print(f"{category}: training {STEPS} steps …")
     detector = train(TrainingRun("dsr", config, data, seed), output, RunOptions())
-    table = data.read().select(split="test")
+    table = data.read()
     results = evaluate(detector, table)
     results.write(output / "evaluation")
     print(results.render())
-    inspect_files(Inspector(detector), [sample.path for sample in table], output / "inspection")
+    inspect_files(
+        Inspector(detector), [sample.path for sample in table.select(split="test")], output / "inspection"
+    )
     text = (
-        f"Trained on {len(data.read().select(split='train'))} normal pictures of {IMAGE_SIZE}x{IMAGE_SIZE} for"
-        f" {STEPS} steps; detector in {output / DETECTOR}, every test picture outlined in"
+        f"Trained on {len(table.select(split='train'))} normal pictures of {IMAGE_SIZE}x{IMAGE_SIZE} for {STEPS}"
+        f" steps; detector in {output / DETECTOR}, every test picture outlined in"
         f" {output / 'inspection'}."
     )
-    return Section(category, text, _tables(results), _rows(detector, table))
+    return Section(category, text, _tables(results), _rows(detector, table.select(split="test")))
 
 
 def _tables(results: Results) -> list[MetricsTable]:
