@@ -61,10 +61,10 @@ def _section(category: str, surfaces: Path, output: Path, seed: int) -> Section:
     inspect_files(
         Inspector(detector), [sample.path for sample in table.select(split="test")], output / "inspection"
     )
+    trained = len(table.select(split="train"))
     text = (
-        f"Trained on {len(table.select(split='train'))} normal pictures of {IMAGE_SIZE}x{IMAGE_SIZE} for {STEPS}"
-        f" steps; detector in {output / DETECTOR}, every test picture outlined in"
-        f" {output / 'inspection'}."
+        f"Trained on {trained} normal pictures of {IMAGE_SIZE}x{IMAGE_SIZE} for {STEPS} steps; detector in"
+        f" {output / DETECTOR}, every test picture outlined in {output / 'inspection'}."
     )
     return Section(category, text, _tables(results), _rows(detector, table.select(split="test")))
 
