@@ -140,15 +140,22 @@ def test_what_train_cannot_do_is_one_line(place, tmp_path, capsys, words, parts)
 
 def test_evaluate_judges_the_test_split(place, tmp_path, capsys):
     words = ["evaluate", str(place / "run"), str(place / "data")]
-    code, out, _ = said([*words, "--output", str(tmp_path)], capsys)
+    code, out, _ = said([*words, "--output", str(tmp_path / "new")], capsys)
     assert code == 0
     assert "image AUROC" in out
-    results = json.loads((tmp_path / "results.json").read_text())
+    results = json.loads((tmp_path / "new/results.json").read_text())
     assert [one["protocol"] for one in results["categories"]] == ["whole"]
-    rows = (tmp_path / "images.csv").read_text().splitlines()
+    rows = (tmp_path / "new/images.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 + 3
     assert said(words, capsys)[0] == 0
     assert (place / "run/evaluation-whole/results.json").is_file()
+
+
+def test_evaluate_refuses_a_folder_that_exists_before_it_works(place, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    words = ["evaluate", str(place / "run"), str(place / "no data"), f"--output={tmp_path}"]
+    assert_fails(words, capsys, f"{tmp_path} exists and is not overwritten")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize(

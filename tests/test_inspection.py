@@ -63,6 +63,8 @@ def test_a_score_at_the_threshold_is_normal():
         (grey(13107, dtype=np.uint16), 0.3),
         (grey(0.25, dtype=np.float64), 0.25),
         (np.stack([grey(1.0), grey(0.5), grey(0.0)], axis=2), 0.0),
+        (np.stack([grey(1.0), grey(0.25), grey(0.0), grey(0.9)], axis=2), 0.25),  # alpha is dropped
+        (grey(51, dtype=np.uint8)[..., None], 0.3),
     ],
 )
 def test_every_kind_of_array_is_understood(inspector, picture, score):
@@ -77,7 +79,8 @@ def test_every_kind_of_array_is_understood(inspector, picture, score):
         (grey(np.nan), "got nan"),
         (grey(1, dtype=np.int64), "int64"),
         (np.zeros((4, 8, 8, 3)), "several as a list"),
-        (np.zeros((8, 8, 4)), r"\(8, 8, 4\)"),
+        (np.zeros((8, 8, 2)), r"\(8, 8, 2\)"),
+        (np.zeros((8, 8, 5)), r"\(8, 8, 5\)"),
         (np.zeros((0, 8)), r"\(0, 8\)"),
     ],
 )
@@ -108,6 +111,9 @@ def test_lists_give_the_same_as_one_at_a_time_in_order_and_in_batches():
     sizes = [(16, 16), (16, 24), (16, 16)] * 4
     pictures = [grey(0.5 + index / 40, size) for index, size in enumerate(sizes)]
     together = Inspector(detector)(pictures)
+    assert [one.score for one in Inspector(BrightnessDetector(image_size=None))(tuple(pictures))] == [
+        one.score for one in together
+    ]
     assert detector.batches == [(5, 3, 16, 16), (3, 3, 16, 24), (3, 3, 16, 16), (1, 3, 16, 24)]
     alone = [Inspector(detector)(picture) for picture in pictures]
     assert [one.score for one in together] == [one.score for one in alone]

@@ -13,7 +13,8 @@ from subspect.calibration import conformal_threshold
 from subspect.detectors.base import Detector
 from subspect.images import read_image
 from subspect.inspection import predict
-from subspect.runs import DataOptions, RunOptions, TrainingRun, calibrate_detector, read_test_table, train
+from subspect.run_data import DataOptions, read_test_table
+from subspect.runs import RunOptions, TrainingRun, calibrate_detector, train
 from subspect.storage import load_detector, read_description
 from tiny import QUIET, tiny_run, write_data_set, write_latent_model
 
@@ -36,8 +37,10 @@ def rows(output: Path) -> list[dict[str, str]]:
 
 def test_the_splits_are_recorded_and_disjoint(trained):
     run, output, _ = trained
-    by_split = {split: [row for row in rows(output) if row["split"] == split] for split in (
-        "train", "calibration", "test")}  # fmt: skip
+    by_split = {
+        split: [row for row in rows(output) if row["split"] == split]
+        for split in ("train", "calibration", "test")
+    }
     # 4 of 20 normal ones are tested on with the defective ones; a quarter of the other 16 is held out.
     assert {split: len(found) for split, found in by_split.items()} == {
         "train": 13,
@@ -71,14 +74,17 @@ def test_the_test_split_is_found_again_wherever_the_data_are(trained, tmp_path):
     moved.symlink_to(run.data.root)
     provenance = read_description(output / "detector")["provenance"]
     table = read_test_table(provenance, moved, "folder")
-    found = [(s.path.relative_to(moved).as_posix(), s.split, s.defect) for s in table]
-    assert found == [(row["path"], row["split"], row["defect"]) for row in rows(output)]
+    found = [(s.path.relative_to(moved).as_posix(), s.defect) for s in table.select(split="test")]
+    assert found == [(row["path"], row["defect"]) for row in rows(output) if row["split"] == "test"]
+    assert len(table.select(split="unused")) == 1  # the anomalous image that was learnt from
+    assert {sample.split for sample in table} == {"test", "unused"}
 
 
 def test_imported_weights_take_the_default_split(trained):
     root = Path(trained[0].data.root)
     table = read_test_table({"latent_model": {}}, root, "folder")
-    assert table == DataOptions(str(root), "folder").read()
+    assert table == DataOptions(str(root), "folder").read().select(split="test")
+    assert len(table) == 4 + 4
 
 
 def test_the_threshold_is_that_of_the_held_out_images_of_the_detector_on_disk(trained):

@@ -14,7 +14,8 @@ from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
-from subspect.runs import DataOptions, RunOptions, TrainingRun, train
+from subspect.run_data import DataOptions
+from subspect.runs import RunOptions, TrainingRun, train
 from subspect.training import FitOptions
 
 LATENT = LatentConfig(width=8, residual_width=4, codes=16)

@@ -63,7 +63,7 @@ def test_a_sound_data_set(tmp_path, good):
     text = report.render()
     assert "| bolts    | dent   |       |    1 |" in text
     assert "| bolts    | good   |     3 |    1 |" in text
-    assert "10 x 8 (4), 30 x 20 (1)" in text
+    assert "8x10 (4), 20x30 (1)" in text
     assert "L (4), RGB (1)" in text
     assert text.endswith("training would start")
 
@@ -72,7 +72,7 @@ def test_many_sizes_are_summed_up(tmp_path):
     sizes = [(4, 10), (5, 11), (6, 12), (7, 13), (8, 14), (90, 15)]
     paths = [save(tmp_path / f"{height}.png", height, width) for height, width in sizes]
     text = check_table(table_of(tmp_path, *(Sample(path, "train", "bolts") for path in paths))).render()
-    assert "width 10 to 15, median 12.5, height 4 to 90, median 6.5" in text
+    assert "height 4 to 90, median 6.5, width 10 to 15, median 12.5" in text
 
 
 def test_every_unreadable_file_is_reported(tmp_path, good):
@@ -127,7 +127,7 @@ def test_masks_of_another_size_or_unreadable(tmp_path, good):
     table = table_of(tmp_path, *good, *samples)
     report = check_table(table)
     assert [problem.path for problem in report.errors] == [small, text]
-    assert "the mask is 5 x 4, its image 10 x 8" in report.errors[0].what
+    assert "the mask is 4x5, its image 8x10" in report.errors[0].what
     assert not report.trainable
     with pytest.raises(ImageError, match=r"2 files cannot be used(.|\n)*small\.png(.|\n)*text\.png"):
         usable(table, skip_unreadable=False)

@@ -47,6 +47,7 @@ def test_calibration_holds_out_the_asked_share_of_training_normals_only():
     assert hold_out_calibration(t, 0.25, seed=1) == held
     assert any(hold_out_calibration(t, 0.25, seed=seed) != held for seed in range(2, 6))
     assert hold_out_calibration(t, 0.0, seed=1) == t
+    assert len(hold_out_calibration(t, 0.01, seed=1).select(split="calibration")) == 1  # of 20: not none
 
 
 def test_calibration_keeps_groups_whole_and_leaves_one_to_train_on():
@@ -76,6 +77,8 @@ def test_otherwise_they_leave_the_test_split_with_their_group():
     (learnt,) = taken.select(split="train", anomalous=True)
     left = {s.group for s in taken if s.split == "test" and s.anomalous}
     assert left == set("xyz") - {learnt.group}
+    assert [s.group for s in taken.select(split="unused")] == [learnt.group]  # the other shot of it
+    assert names(taken) == names(t)
     assert "t" in names(taken.select(split="test"))
 
 
