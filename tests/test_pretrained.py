@@ -61,7 +61,9 @@ def test_a_file_named_by_another_checksum_is_refused(tmp_path):
         find_weights(str(tmp_path / "snapshot.safetensors"), "latent.safetensors")
 
 
-@pytest.mark.parametrize("source", ["missing.safetensors", "/no/such/file.safetensors", "a/b/c", ""])
+@pytest.mark.parametrize(
+    "source", ["missing.safetensors", "runs/latent.safetensors", "/no/such/file.safetensors", "a/b/c", ""]
+)
 def test_what_is_neither_file_nor_hub_id_is_said(source):
     with pytest.raises(WeightsError, match=f"no file {source}, and it is no hub id OWNER/REPOSITORY either"):
         find_weights(source, "latent.safetensors")

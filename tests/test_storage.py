@@ -1,6 +1,7 @@
 """Saved detectors: exact, without pickles, complete or absent, and damage is named."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from subspect.calibration import calibrate
 from subspect.detectors.dsr.model import Dsr
 from subspect.storage import StorageError, find_detector, load_detector, read_description, save_detector
-from tiny import DSR, latent_model
+from tiny import DSR, latent_model, write_latent_model
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,18 @@ def test_a_detector_comes_back_as_it_was(detector, saved):
         before, after = detector(images), loaded(images)
     assert torch.equal(before.anomaly_map, after.anomaly_map)
     assert torch.equal(before.score, after.score)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_files_have_the_permissions_of_the_users_other_files(detector, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        save_detector(detector, tmp_path / "detector", {})
+        write_latent_model(tmp_path / "latent.safetensors")
+    finally:
+        os.umask(before)
+    for name in ("detector/detector.json", "detector/weights.safetensors", "latent.safetensors"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == mode
 
 
 def test_a_detector_without_calibration_has_none_again(tmp_path):

@@ -43,6 +43,19 @@ def test_images_and_masks(samples, cache_limit):
         np.testing.assert_array_equal(mask.numpy(), expected)
 
 
+@pytest.mark.parametrize("spot", [(0, 0), (101, 37), (130, 254), (255, 255)])
+def test_a_defect_of_one_pixel_does_not_vanish(tmp_path, spot):
+    mask = np.zeros((256, 256), np.uint8)
+    mask[spot] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    Image.new("RGB", (256, 256)).save(tmp_path / "image.png")
+    sample = Sample(tmp_path / "image.png", "train", "a", "dent", (tmp_path / "mask.png",))
+    images = TrainingImages([sample], lambda picture: torch.zeros(3, 64, 64), (64, 64))
+    expected = np.zeros((1, 64, 64))
+    expected[0, spot[0] // 4, spot[1] // 4] = 1
+    np.testing.assert_array_equal(images[0][1].numpy(), expected)
+
+
 def test_memory_changes_no_result(samples):
     cached, anew = (TrainingImages(samples, prepare, (6, 5), limit) for limit in (10**9, 0))
     for index in range(4):

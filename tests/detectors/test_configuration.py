@@ -118,3 +118,11 @@ def test_unknown_names_list_those_there_are():
 def test_a_stage_has_steps_and_images(values):
     with pytest.raises(ValueError, match="at least one step and one image a step"):
         StageConfig(**values)
+
+
+def test_without_refinement_all_steps_are_those_of_stage_2():
+    config = replace(FAST, refine=False).with_steps(77)
+    assert config.detection_stage.steps == 77
+    assert config.upsampling_stage == FAST.upsampling_stage
+    both = FAST.with_steps(1000)
+    assert both.detection_stage.steps + both.upsampling_stage.steps == 1000
