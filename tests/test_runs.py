@@ -2,11 +2,13 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from subspect.calibration import conformal_threshold
@@ -16,7 +18,7 @@ from subspect.inspection import predict
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, calibrate_detector, train
 from subspect.storage import load_detector, read_description
-from tiny import QUIET, tiny_run, write_data_set, write_latent_model
+from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model
 
 OPTIONS = RunOptions(QUIET)
 
@@ -174,3 +176,31 @@ def test_broken_files_are_listed_before_training_or_left_out(trained, tmp_path, 
     train(run, tmp_path / "run", replace(OPTIONS, skip_unreadable=True))
     assert "broken1.png" in caplog.text
     assert len(rows(tmp_path / "run")) == 5
+
+
+def logged_losses(output: Path, stage: str) -> list[float]:
+    (path,) = (output / "logs" / stage).rglob("metrics.csv")
+    with path.open(newline="") as file:
+        return [
+            float(row[name])
+            for row in csv.DictReader(file)
+            for name in ("feature", "image", "focal")
+            if row.get(name)
+        ]
+
+
+@pytest.mark.parametrize("size", [(70, 101), (65, 130)])
+def test_both_stages_train_at_sizes_that_are_no_multiples(trained, tmp_path, size):
+    config = replace(DSR, image_size=size).with_steps(40)  # 24 and 16; every tenth is logged
+    run = tiny_run(Path(trained[0].data.root), trained[0].weights, config, anomalies=1)
+    train(run, tmp_path / "run", OPTIONS)
+    for stage, count in (("detection", 2 * 3), ("upsampling", 1)):
+        losses = logged_losses(tmp_path / "run", stage)
+        assert len(losses) == count
+        assert all(math.isfinite(loss) and loss > 0 for loss in losses)
+    detector = load_detector(tmp_path / "run/detector")
+    assert all(torch.isfinite(tensor).all() for tensor in detector.state_dict().values())
+    picture = read_image(Path(run.data.root) / "normal/00.png")
+    (scored,) = predict(detector, [picture], "cpu")
+    assert scored.anomaly_map.shape == size
+    assert 0 <= scored.anomaly_map.min() < scored.anomaly_map.max() <= 1

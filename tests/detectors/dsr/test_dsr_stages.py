@@ -226,6 +226,34 @@ def test_rotation_reaches_the_images(table, stage_of):
     assert losses[0] != losses[1]
 
 
+@pytest.mark.parametrize("size", [(64, 64), (70, 101)])
+@pytest.mark.parametrize("colour", ["rgb", "bgr"])
+def test_rotation_keeps_image_and_mask_together(table, size, colour):
+    stage = detection(table, configured(colour=colour))
+    mask = torch.zeros(4, 1, *size)
+    mask[:, :, 12:25, 30:55] = 1
+    images, turned = stage.rotated((mask.expand(-1, 3, -1, -1), mask), share=1.0)
+    assert images.shape[2:] == turned.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
+    assert torch.equal((images > 0.5).float(), turned.expand(-1, 3, -1, -1))
+    assert (images - turned).abs().mean() < 0.03  # at the edges only, where pixels are interpolated
+    same_place = turned[..., : size[0], : size[1]]
+    moved = [not torch.equal(one, before) for one, before in zip(same_place, mask, strict=True)]
+    assert sum(moved) >= 3  # one angle is 0.6°, too little for a square of this size
+
+
+def test_no_share_of_annotated_images_takes_none(table):
+    stage = detection(table, configured(batch_size=8, simulation={"annotated_share": 0.0}), 3)
+    drawn = {index for batch in stage.loader(0, 0, 1).batch_sampler for index in batch}
+    assert drawn <= set(stage.images.normal_indices)
+    assert [len(batch) for batch in stage.loader(0, 0, 1).batch_sampler] == [8] * stage.config.steps
+
+
+def test_all_of_a_batch_is_never_annotated(table):
+    stage = detection(table, configured(batch_size=4, simulation={"annotated_share": 1.0}), 3)
+    for batch in stage.loader(0, 0, 1).batch_sampler:
+        assert sum(index in stage.images.anomalous_indices for index in batch) == 3
+
+
 @torch.no_grad()
 def test_the_upsampling_stage_is_taught_where_smudges_are(table):
     detector = build(configured(simulation=CALM))
