@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.evaluation import ImageRow, Results
-from subspect.images import read_image, read_mask
+from subspect.images import read_image, read_mask, resize
 from subspect.inspection import Inspector
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import as_rgb, draw_outline, grid, heat, save_picture
@@ -105,6 +105,10 @@ def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _inner_pictures(inspector: Inspector, picture: npt.NDArray[np.float32]) -> Arrays:
-    detector = inspector.detector
+    """The detector's inner pictures, brought to the size of the picture that they belong to."""
+    detector, size = inspector.detector, (picture.shape[0], picture.shape[1])
     drawn = detector.inner_pictures(detector.prepare(picture)[None].to(inspector.device))
-    return {name: as_rgb(images[0].permute(1, 2, 0).cpu().numpy()) for name, images in drawn.items()}
+    return {
+        name: as_rgb(resize(images[0].cpu(), size, antialias=True).permute(1, 2, 0).numpy())
+        for name, images in drawn.items()
+    }
