@@ -127,6 +127,7 @@ def test_options_of_train_reach_the_run(place, tmp_path):
         (["--calibration-fraction=1"], ["calibration fraction", "got 1"]),
         (["--anomalies=9"], ["9 annotated anomalous images", "has 3"]),
         (["--weights=missing.safetensors"], ["no file missing.safetensors"]),
+        (["--weights=runs/latent.safetensors"], ["no file runs/latent.safetensors"]),
         (["--resume"], ["nothing to resume"]),
         (["--accelerator=abacus"], ["this machine cannot train with accelerator abacus"]),
         (["--precision=7-true"], ["7-true"]),
@@ -167,9 +168,56 @@ def test_evaluate_refuses_a_folder_that_exists_before_it_works(place, tmp_path, 
         (["run", "data", "--device=abacus"], ["abacus"]),
     ],
 )
-def test_what_evaluate_cannot_do_is_one_line(place, capsys, monkeypatch, words, parts):
+def test_what_evaluate_cannot_do_is_one_line(place, tmp_path, capsys, monkeypatch, words, parts):
     monkeypatch.chdir(place)
-    assert_fails(["evaluate", *words], capsys, *parts)
+    assert_fails(["evaluate", *words, f"--output={tmp_path / 'out'}"], capsys, *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory) -> Path:
+    """Two categories in layout ``mvtec_ad``, a detector of each trained by one command."""
+    folder = tmp_path_factory.mktemp("products")
+    write_latent_model(folder / "latent.safetensors")
+    (folder / "tiny.yaml").write_text(to_yaml(DSR))
+    for number, category in enumerate(("bolt", "nut")):
+        for index, (kind, count) in enumerate((("train/good", 6), ("test/good", 3), ("test/dent", 3 + number))):
+            write_pictures(folder / "data" / category / kind, count, seed=10 * number + index)
+    assert main([*train_words(folder, "runs"), "--layout=mvtec_ad"]) == 0
+    return folder
+
+
+def test_several_categories_are_trained_into_folders_of_their_own(products, tmp_path, capsys):
+    weights = {
+        category: products / "runs" / category / "detector/weights.safetensors" for category in ("bolt", "nut")
+    }
+    for category, path in weights.items():
+        data = read_description(path.parent)["provenance"]["run"]["data"]
+        assert (data["category"], data["layout"]) == (category, "mvtec_ad")
+    words = [*train_words(products, "runs"), "--layout=mvtec_ad"]
+    assert_fails(words, capsys, "detector exists already")
+    before = {category: (path.stat().st_mtime_ns, load_file(path)) for category, path in weights.items()}
+    weights["nut"].parent.rename(tmp_path / "nut")
+    code, out, _ = said([*words, "--resume"], capsys)
+    assert code == 0
+    assert "bolt is finished" in out
+    assert "nut is finished" not in out
+    assert weights["bolt"].stat().st_mtime_ns == before["bolt"][0]
+    again = load_file(weights["nut"])
+    assert all(torch.equal(again[name], tensor) for name, tensor in before["nut"][1].items())
+
+
+def test_several_categories_are_evaluated_together(products, capsys):
+    code, out, _ = said(["evaluate", str(products / "runs"), str(products / "data")], capsys)
+    assert code == 0
+    assert "mean" in out
+    folder = products / "runs/evaluation-whole"
+    results = json.loads((folder / "results.json").read_text())
+    assert [one["category"] for one in results["categories"]] == ["bolt", "nut"]
+    assert [sum(one["counts"].values()) for one in results["categories"]] == [6, 7]
+    values = [one["metrics"]["image_auroc"] for one in results["categories"]]
+    assert results["mean"]["image_auroc"] == pytest.approx((values[0] + values[1]) / 2)
+    assert len((folder / "images.csv").read_text().splitlines()) == 1 + 6 + 7
 
 
 def test_inspect_goes_on_after_a_broken_file(place, tmp_path, capsys):
@@ -350,3 +398,32 @@ def test_a_failure_is_one_line_and_exit_code_1(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == f"subspect check: {tmp_path / 'gone'}: no such folder\n"
     assert ended.stdout == ""
+
+
+def test_an_output_inside_the_data_is_one_line(place, capsys):
+    output = place / "data/run"
+    assert_fails([*train_words(place, "run"), f"--output={output}"], capsys, f"--output {output} lies inside")
+    assert not output.exists()
+
+
+def test_a_text_file_is_no_checkpoint(tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("no checkpoint\n")
+    modules = ("latent-model", "low-subspace", "high-subspace", "object-decoder", "detection", "upsampling")
+    options = [f"--{module}={tmp_path / 'notes.txt'}" for module in modules]
+    said_of = f"{tmp_path / 'notes.txt'} does not hold the reference's latent_model"
+    assert_fails(["import-dsr", *options, f"--output={tmp_path / 'out'}"], capsys, said_of)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_pretrain_cannot_crop_is_one_line(tmp_path, capsys):
+    folders = [str(tmp_path / name) for name in ("elsewhere", "pictures")]
+    words = ["pretrain", *folders, f"--output={tmp_path / 'out'}", "--steps=2", *RUN]
+    write_pictures(tmp_path / "elsewhere", 3)
+    assert_fails(words, capsys, f"no such folder: {tmp_path / 'pictures'}")
+    write_pictures(tmp_path / "pictures", 3)
+    Image.new("RGB", (64, 1)).save(tmp_path / "pictures/line.png")
+    code, out, err = said(words, capsys)
+    assert (code, out) == (1, "")
+    assert f"{tmp_path / 'pictures/line.png'}: 1x64 pixels, too small to crop" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()

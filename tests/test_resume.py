@@ -259,3 +259,14 @@ def test_another_pretraining_is_not_resumed(data, tmp_path):
         pretrain(short, tmp_path, QUIET)
     with pytest.raises(ValueError, match=r"seed was 0, now 3$"):
         pretrain(replace(short, seed=3), tmp_path, QUIET, resume=True)
+
+
+def test_a_pretraining_is_not_resumed_on_other_pictures(tmp_path):
+    write_pictures(tmp_path / "pictures", 4)
+    run = pretraining_run(str(tmp_path / "pictures"))
+    run = replace(run, pretraining=replace(run.pretraining, stage=StageConfig(2, 2), quantise_from=1))
+    pretrain(run, tmp_path / "run", QUIET)
+    (tmp_path / "run/latent.safetensors").unlink()
+    write_pictures(tmp_path / "pictures", 5)
+    with pytest.raises(ValueError, match=r"the pictures are no longer those of .*split\.csv"):
+        pretrain(run, tmp_path / "run", QUIET, resume=True)

@@ -113,6 +113,18 @@ def test_parameter_counts_are_the_papers(detector: Dsr) -> None:
     }
 
 
+def test_the_subspaces_of_both_levels_are_told_apart(tmp_path: Path) -> None:
+    files = write_checkpoints(tmp_path)
+    low = reference_state("dsr_official_keys.json", "subspace_restriction")
+    high = {name: 3 * tensor for name, tensor in low.items()}
+    torch.save(high, files["high_subspace"])
+    detector = import_reference(files)
+    for module, checkpoint in (("low_subspace", low), ("high_subspace", high)):
+        ours = sorted(float(tensor.double().sum()) for tensor in getattr(detector, module).parameters())
+        learnt = [tensor for name, tensor in checkpoint.items() if "running" not in name and "num_" not in name]
+        assert ours == pytest.approx(sorted(float(tensor.double().sum()) for tensor in learnt))
+
+
 def test_a_checkpoint_of_another_module_is_named(tmp_path: Path) -> None:
     files = write_checkpoints(tmp_path)
     files["detection"] = files["upsampling"]

@@ -47,6 +47,14 @@ def test_the_report_is_on_disk_and_in_the_file(pretrained):
     assert not model.low_codebook.codes.isnan().any()
 
 
+def test_the_split_is_recorded(pretrained, folder):
+    header, *lines = (pretrained[1] / "split.csv").read_text().splitlines()
+    assert header == "path,split"
+    split = dict(line.rsplit(",", 1) for line in lines)
+    assert set(split) == {path.as_posix() for path in folder.iterdir()}
+    assert Counter(split.values()) == {"train": 8, "held_out": 2}
+
+
 def test_training_draws_held_out_pictures_better(pretrained, folder):
     untrained = judge(latent_model(), sorted(folder.iterdir()))
     assert pretrained[2]["held_out"]["psnr"] > untrained["psnr"] + 3
@@ -179,4 +187,7 @@ def test_pictures_that_cannot_be_used_are_listed_before_any_work(folder, tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="at least two pictures"):
         pretrain(pretraining_run(str(tmp_path / "empty")), tmp_path / "out", QUIET)
+    missing = replace(pretraining_run(""), folders=(str(mine), str(tmp_path / "gone"), str(tmp_path / "lost")))
+    with pytest.raises(ValueError, match=r"no such folder: .*gone, .*lost"):
+        pretrain(missing, tmp_path / "out", QUIET)
     assert not (tmp_path / "out").exists()
