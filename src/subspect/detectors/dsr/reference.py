@@ -115,6 +115,6 @@ def import_reference(checkpoints: Mapping[str, Path], image_size: tuple[int, int
             state = torch.load(path, map_location="cpu", weights_only=True)
             getattr(detector, module).load_state_dict(translate(module, state))
         except (RuntimeError, UnpicklingError, LookupError, AttributeError, TypeError, EOFError) as error:
-            raise ValueError(f"{path} does not hold the reference's {module}: {error}") from error
+            raise ValueError(f"{path} does not hold the reference's {module}") from error
     detector.latent_source = {"imported_from": {name: path.name for name, path in checkpoints.items()}}
     return detector.eval()
