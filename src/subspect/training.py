@@ -196,6 +196,9 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         # Our batches are a function of the step, so they resume without the loader having a state.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         warnings.filterwarnings("ignore", message=".*does not have many workers")
+        # Frozen modules stay in evaluation mode on purpose; the other is between Lightning and PyTorch.
+        warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")
+        warnings.filterwarnings("ignore", message=".*treespec.*is deprecated")
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -214,6 +217,8 @@ def _final_checkpoint(stage: Stage, folder: Path) -> Path:
 
 
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
+    # Adverts, and lists of hardware that is not there, once a stage.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
     checkpoints = ModelCheckpoint(
         dirpath=folder / "checkpoints" / stage.name,
         filename="{step}",

@@ -28,7 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = str(parsed.subcommand)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("subspect").setLevel(logging.INFO)
-    logging.getLogger("lightning").setLevel(logging.WARNING)  # adverts, and lists of absent hardware
     try:
         return int(COMMANDS[command](parsed[command]))
     except (ValueError, OSError) as error:
