@@ -1,9 +1,6 @@
 """The commands from end to end, their exit codes, and what the command line itself decides."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,6 @@ from safetensors.torch import load_file
 
 import subspect
 from subspect.cli import main
-from subspect.cli.commands import image_size
 from subspect.detectors.configuration import configure, to_yaml
 from subspect.detectors.dsr.config import PRESETS
 from subspect.storage import load_detector, read_description
@@ -338,66 +334,6 @@ def test_python_takes_what_the_commands_made(place, tmp_path):
     np.testing.assert_array_equal(by_path.anomaly_map, by_array.anomaly_map)
     with pytest.raises(ValueError, match=f"{tmp_path} is no detector"):
         subspect.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"), [("256", (256, 256)), ("640x232", (640, 232)), ("640X232", (640, 232)), ("1x2", (1, 2))]
-)
-def test_image_sizes_are_read(text, size):
-    assert image_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "x", "0", "0x64", "-64", "64x", "x64", "64x64x3", "64.5", "big", "64 64"])
-def test_image_sizes_that_are_none_are_refused(text):
-    with pytest.raises(ValueError, match="an image size is S or HxW"):
-        image_size(text)
-
-
-def test_words_that_cannot_be_are_named_with_the_usage(capsys):
-    for words, part in (
-        (["train", "data"], "output"),
-        (["train", "--steps=many"], "--steps"),
-        (["paint"], "'paint'"),
-    ):
-        with pytest.raises(SystemExit) as stopped:
-            main(words)
-        assert stopped.value.code != 0
-        assert part in capsys.readouterr().err
-
-
-def process(code: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-
-
-_RUN = """
-import sys
-try:
-    from subspect.cli import main
-    main({words})
-finally:
-    print("modules:", *sys.modules)
-"""
-_IMPORT = "import subspect, sys; print('modules:', *sys.modules)"
-
-
-@pytest.mark.parametrize(
-    "code", [_IMPORT, _RUN.format(words=["--help"]), _RUN.format(words=["train", "--help"])]
-)
-def test_nothing_heavy_is_imported_for_help(code):
-    ended = process(code)
-    modules = set(ended.stdout.rpartition("modules:")[2].split())
-    assert "subspect" in modules, ended.stderr
-    heavy = {"torch", "torchvision", "lightning", "matplotlib", "scipy", "skimage", "tensorboard"}
-    assert not modules & heavy
-
-
-def test_a_failure_is_one_line_and_exit_code_1(tmp_path):
-    code = f"import sys; from subspect.cli import main; sys.exit(main(['check', {str(tmp_path / 'gone')!r}]))"
-    ended = process(code)
-    assert ended.returncode == 1
-    assert ended.stderr == f"subspect check: {tmp_path / 'gone'}: no such folder\n"
-    assert ended.stdout == ""
 
 
 def test_an_output_inside_the_data_is_one_line(place, capsys):
