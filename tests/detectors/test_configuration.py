@@ -85,15 +85,15 @@ def test_values_of_other_fields_are_refused():
 def test_yaml_shows_every_field():
     text = to_yaml(FAST)
     assert "nearest_share: 0.05" in text
-    assert "warm_start: true" in text
+    assert "light: true" in text
     assert "config" not in text
 
 
 def test_a_length_in_steps_is_shared_as_before():
-    shortened = FAST.with_steps(180)
+    shortened = FAST.with_steps(440)
     stages = (shortened.detection_stage, shortened.upsampling_stage)
-    assert [stage.steps for stage in stages] == [150, 30]
-    assert [stage.warmup for stage in stages] == [5, 2]
+    assert [stage.steps for stage in stages] == [400, 40]
+    assert [stage.warmup for stage in stages] == [3, 2]
     assert replace(
         shortened, detection_stage=FAST.detection_stage, upsampling_stage=FAST.upsampling_stage
     ) == FAST  # fmt: skip

@@ -10,7 +10,6 @@ from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
-from subspect.simulation.overlay import smudge
 
 NUMBER, HEIGHT, WIDTH, CODES = 24, 64, 96, 32
 NEAREST = 3  # of 32 codes at the share 0.1
@@ -168,13 +167,33 @@ def test_all_values_are_codes(model, images, mask):
         assert torch.cdist(vectors.double(), codebook.codes.double()).amin(1).max() < 1e-6
 
 
-def test_anomalies_in_the_image_are_smudges_encoded(model, images, mask):
-    latents, anomalous = simulate(model, images, mask, anomalies="image")
-    smudged = model.encode(smudge(images, mask, torch.Generator().manual_seed(3)))
-    torch.testing.assert_close(anomalous.low, smudged.quantized_low.features)
-    torch.testing.assert_close(anomalous.high, smudged.quantized_high.features)
+def test_anomalies_in_the_image_are_painted_and_encoded(model, images, mask, monkeypatch):
+    painted = 1 - images
+
+    def paint(given: Tensor, where: Tensor, generator: torch.Generator, fills: tuple[str, ...]) -> Tensor:
+        assert torch.equal(given, images)
+        assert fills == ("gain",)
+        return torch.lerp(given, painted, where)
+
+    monkeypatch.setattr("subspect.detectors.dsr.simulation.paint", paint)
+    latents, anomalous = simulate(model, images, mask, image_share=1.0, fills=("gain",))
+    expected = model.encode(torch.lerp(images, painted, mask))
+    # A batch of another size rounds otherwise, which turns a few near ties among codes.
+    for ours, theirs in ((anomalous.low, expected.quantized_low), (anomalous.high, expected.quantized_high)):
+        assert changed(ours, theirs.features).mean() < 2e-3
     assert torch.equal(anomalous.mask, mask)
     assert changed(anomalous.high, latents.quantized_high.features).any()
+
+
+def test_each_image_has_anomalies_of_one_origin(model, images, mask):
+    latents, anomalous = simulate(model, images, mask, image_share=0.5)
+    exact = (anomalous.mask == mask).flatten(1).all(1)  # latent ones are marked by whole cells
+    defective = mask.flatten(1).any(1)
+    assert 3 < int((exact & defective).sum()) < int(defective.sum()) - 3
+    normal = ~defective
+    kept = latents.quantized_high.features[normal]
+    assert changed(anomalous.high[normal], kept).mean() < 2e-3  # near ties, see above
+    assert not anomalous.mask[normal].any()
 
 
 def test_latents_are_an_eighth_and_a_quarter_of_the_image_and_decode_to_its_size(model, images):
@@ -193,4 +212,10 @@ def test_latents_are_an_eighth_and_a_quarter_of_the_image_and_decode_to_its_size
 )
 def test_shares_outside_their_range_are_refused(settings):
     with pytest.raises(ValueError, match="nearest_share and minimum_strength"):
+        SimulationConfig(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"shapes": ()}, {"fills": ()}])
+def test_anomalies_need_a_shape_and_a_fill(settings):
+    with pytest.raises(ValueError, match="at least one shape and one fill"):
         SimulationConfig(**settings)

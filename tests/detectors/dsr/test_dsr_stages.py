@@ -182,15 +182,22 @@ def test_the_feature_loss_is_the_squared_error_of_the_restricted_features(table)
         detector = build(weighted[0])
         latents = detector.latent_model.encode(images)
         low, high = latents.quantized_low.features, latents.quantized_high.features
-        expected = F.mse_loss(detector.low_subspace(low), low) + F.mse_loss(detector.high_subspace(high), high)
+        model = detector.latent_model
+        expected = sum(
+            F.mse_loss(module(features), features) / codebook.codes.var(0, correction=0).mean()
+            for module, features, codebook in (
+                (detector.low_subspace, low, model.low_codebook),
+                (detector.high_subspace, high, model.high_codebook),
+            )
+        )
     assert with_it - without == pytest.approx(3 * float(expected), rel=1e-3)
     assert float(expected) > 1e-4
 
 
 @pytest.mark.parametrize("sampling", ["table", "exact", "uniform"])
-@pytest.mark.parametrize("anomalies", ["latent", "image"])
-def test_every_kind_of_simulation_trains(table, sampling, anomalies):
-    simulation = {"anomalies": anomalies, "sampling": sampling, "normal_share": 0.0}
+@pytest.mark.parametrize("image_share", [0.0, 0.5, 1.0])
+def test_every_kind_of_simulation_trains(table, sampling, image_share):
+    simulation = {"image_share": image_share, "sampling": sampling, "normal_share": 0.0}
     stage = detection(table, configured(simulation=simulation))
     loss = loss_of(stage, pictures(2))
     loss.backward()
@@ -204,7 +211,9 @@ def test_the_kinds_of_simulation_differ(table):
         {"sampling": "table"},
         {"sampling": "uniform"},
         {"sampling": "table", "nearest_share": 0.6, "minimum_strength": 0.7},
-        {"anomalies": "image"},
+        {"image_share": 1.0},
+        {"image_share": 1.0, "fills": ("gain",)},
+        {"image_share": 1.0, "shapes": ("strokes",)},
         {"normal_share": 1.0},
     ]
     losses = [
@@ -229,10 +238,10 @@ def test_rotation_reaches_the_images(table, stage_of):
 @pytest.mark.parametrize("size", [(64, 64), (70, 101)])
 @pytest.mark.parametrize("colour", ["rgb", "bgr"])
 def test_rotation_keeps_image_and_mask_together(table, size, colour):
-    stage = detection(table, configured(colour=colour))
+    stage = detection(table, configured(colour=colour, training_crop=None))
     mask = torch.zeros(4, 1, *size)
     mask[:, :, 12:25, 30:55] = 1
-    images, turned = stage.rotated((mask.expand(-1, 3, -1, -1), mask), share=1.0)
+    images, turned = stage.varied((mask.expand(-1, 3, -1, -1), mask), rotated=1.0)
     assert images.shape[2:] == turned.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
     assert torch.equal((images > 0.5).float(), turned.expand(-1, 3, -1, -1))
     assert (images - turned).abs().mean() < 0.03  # at the edges only, where pixels are interpolated

@@ -52,6 +52,29 @@ def double_conv(channels_in: int, channels_middle: int, channels_out: int) -> nn
     )
 
 
+class PreActivationBlock(nn.Module):
+    """``x + conv3x3(relu(norm(conv3x3(relu(norm(x))))))`` with InstanceNorm; 1x1 first where channels change.
+
+    The residual way round the convolutions is what makes short trainings work (docs/experiments.md).
+    """
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        same = channels_in == channels_out
+        self.projection = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
+        self.conv1 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.norm1, self.norm2 = (
+            nn.GroupNorm(channels_out, channels_out, affine=False) for _ in range(2)
+        )  # InstanceNorm, see conv_norm_relu
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps ``(N, channels_in, H, W)`` to ``(N, channels_out, H, W)``."""
+        features = self.projection(features)
+        hidden = self.conv1(F.relu(self.norm1(features)))
+        return features + self.conv2(F.relu(self.norm2(hidden)))
+
+
 def up_conv(channels_in: int, channels_out: int) -> nn.Sequential:
     """Bilinear doubling (corners aligned, as the reference), then Conv-InstanceNorm-ReLU."""
     upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from subspect.detectors.config import DetectorConfig, StageConfig
+from subspect.simulation.overlay import Fill
+from subspect.simulation.shapes import Shape
 
 Sampling = Literal["table", "exact", "uniform"]
-Anomalies = Literal["latent", "image"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class SimulationConfig:
     """How training anomalies are made (paper, section 3.5; reference where they differ).
 
     Attributes:
-        anomalies: ``latent``: in the quantised feature space; ``image``: smudges in the image (an ablation).
+        shapes: Shapes of the anomalies; see `subspect.simulation.shapes`.
+        image_share: Share of the anomalies painted onto the image before it is encoded, instead of made in
+            the quantised feature space; 1 is an ablation.
+        fills: What the painted ones consist of; see `subspect.simulation.overlay.paint`.
         sampling: Where replacement codes come from. ``table``: neighbours of the code itself; ``exact``:
             neighbours of the unquantised feature, as the reference; ``uniform``: the whole codebook
             (an ablation).
@@ -71,7 +75,9 @@ class SimulationConfig:
             (the supervised extension, paper, section 4.2; its share is not published).
     """
 
-    anomalies: Anomalies = "latent"
+    shapes: tuple[Shape, ...] = ("perlin",)
+    image_share: float = 0.0
+    fills: tuple[Fill, ...] = ("colour",)
     sampling: Sampling = "exact"
     nearest_share: float = 0.05
     minimum_strength: float = 0.2
@@ -83,6 +89,8 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.nearest_share < 1 or not 0 <= self.minimum_strength < 1:
             raise ValueError(f"nearest_share and minimum_strength lie in [0, 1), got {self}")
+        if not self.shapes or not self.fills:
+            raise ValueError(f"simulated anomalies need at least one shape and one fill, got {self}")
 
 
 @dataclass(frozen=True)
@@ -93,16 +101,17 @@ class DsrConfig(DetectorConfig):
         colour: Channel order the weights expect; the reference reads BGR.
         latent: The discrete latent model.
         subspace_width: Channels of the subspace restriction modules' first level.
-        warm_start: Begin stage 2 where both reconstructions agree: the object-specific decoder is a copy of
-            the general one and the subspace modules are residuals around the identity. The paper starts
-            from random weights, with a larger object-specific decoder.
+        light: Modules made for short trainings: pre-activation residual blocks at feature resolution,
+            which begin where both reconstructions agree (the object-specific decoder is a copy of the
+            general one, the subspace modules are residuals around the identity), and a detection module
+            that sees the change of the features beside the pictures. The paper's are larger and start from
+            random weights.
         detection_width: Channels of the detection module's first level.
-        detection_stride: The detection module works at this fraction of the image size, on pixel-unshuffled
-            images. The reference has 1; 4 is the feature resolution of the paper's text.
         upsampling_width: Channels of the upsampling module's first level.
-        upsampling_stride: As detection_stride, for the upsampling module.
         refine: Whether the upsampling module is used at all (False is an ablation).
-        feature_loss_weight: Of the squared error of the restricted features; 0 is an ablation.
+        training_crop: Side of the square crops trained on, a multiple of 32; None trains on whole images.
+        feature_loss_weight: Of the squared error of the restricted features, with ``light`` in units of the
+            codes' variance; 0 is an ablation.
         image_loss_weight: Of the squared error of the object-specific reconstruction; at 0, an ablation,
             the decoder learns from the detection loss instead.
         simulation: Training anomalies.
@@ -114,12 +123,11 @@ class DsrConfig(DetectorConfig):
     colour: Literal["bgr", "rgb"] = "bgr"
     latent: LatentConfig = LatentConfig()
     subspace_width: int = 128
-    warm_start: bool = False
+    light: bool = False
     detection_width: int = 64
-    detection_stride: int = 1
     upsampling_width: int = 64
-    upsampling_stride: int = 1
     refine: bool = True
+    training_crop: int | None = None
     feature_loss_weight: float = 1.0
     image_loss_weight: float = 10.0
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
@@ -130,6 +138,8 @@ class DsrConfig(DetectorConfig):
         if min(self.image_size) < 64:
             height, width = self.image_size
             raise ValueError(f"DSR needs images of at least 64x64 pixels, got image size {height}x{width}")
+        if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
+            raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 
     def trained_stages(self) -> dict[str, StageConfig]:
         """Stages 2 and 3; without the upsampling module stage 2 alone."""
@@ -145,15 +155,22 @@ PRESETS = {
         antialias=True,
         colour="rgb",
         latent=_FAST_LATENT,
-        subspace_width=48,
-        warm_start=True,
-        detection_width=48,
-        detection_stride=4,
+        light=True,
+        subspace_width=32,
+        detection_width=40,
         upsampling_width=16,
-        upsampling_stride=2,
-        simulation=SimulationConfig(sampling="table"),
-        detection_stage=StageConfig(steps=1500, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=50),
-        upsampling_stage=StageConfig(steps=300, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=20),
+        training_crop=128,
+        simulation=SimulationConfig(
+            shapes=("perlin", "blobs", "strokes", "bands"),
+            sampling="table",
+            image_share=0.5,
+            fills=("colour", "gain", "grain", "graft"),
+            normal_share=0.4,
+            rotation_share=0.0,
+            smudge_rotation_share=0.0,
+        ),
+        detection_stage=StageConfig(steps=4000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
+        upsampling_stage=StageConfig(steps=400, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=20),
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
@@ -15,12 +15,16 @@ from subspect.detectors.dsr.blocks import normal_start
 from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
 from subspect.detectors.dsr.latent_weights import load_latent_model
+from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet, doubled
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
 from subspect.images import crop, pad_to_multiple
 from subspect.training import Stage
 
 SIZE_MULTIPLE = 32
 _SMOOTHING = 21
+# The light modules' resolutions, as fractions of the image's: that of the high features, and half.
+_DETECTION_STRIDE = 4
+_UPSAMPLING_STRIDE = 2
 
 
 class Restricted(NamedTuple):
@@ -30,11 +34,14 @@ class Restricted(NamedTuple):
         low: F̃ before quantisation, ``(N, D, H/8, W/8)``.
         high: F̃ before quantisation, ``(N, D, H/4, W/4)``.
         image: The object-specific reconstruction, ``(N, 3, H, W)``.
+        change: With light modules, F̃ - Q of both levels in units of the codes' spread, ``(N, 2·D, H/4, W/4)``,
+            without gradient.
     """
 
     low: Tensor
     high: Tensor
     image: Tensor
+    change: Tensor | None = None
 
 
 class Comparison(NamedTuple):
@@ -62,21 +69,40 @@ class Dsr(Detector):
 
     method = "dsr"
     config: DsrConfig
+    low_subspace: nn.Module
+    high_subspace: nn.Module
+    object_decoder: nn.Module
+    detection: nn.Module
+    upsampling: nn.Module
 
     def __init__(self, config: DsrConfig) -> None:
         super().__init__()
         self.config = config
-        width, inner = config.latent.width, config.latent.residual_width
         self.latent_model = DiscreteLatentModel(config.latent)
-        self.low_subspace, self.high_subspace = (
-            SubspaceRestriction(width, config.subspace_width, residual=config.warm_start) for _ in range(2)
-        )
-        decoder = GeneralDecoder if config.warm_start else ObjectDecoder
-        self.object_decoder = decoder(width, inner)
-        self.detection = UNet(6, config.detection_width, config.detection_stride)
-        normal_start(self.detection)  # the upsampling module keeps PyTorch's start, as in the reference
-        self.upsampling = UNet(8, config.upsampling_width, config.upsampling_stride)
+        if config.light:
+            self._make_light_modules()
+        else:
+            self._make_paper_modules()
         self.latent_source: dict[str, Any] = {}
+
+    def _make_paper_modules(self) -> None:
+        config, latent = self.config, self.config.latent
+        self.low_subspace, self.high_subspace = (
+            SubspaceRestriction(latent.width, config.subspace_width) for _ in range(2)
+        )
+        self.object_decoder = ObjectDecoder(latent.width, latent.residual_width)
+        self.detection = UNet(6, config.detection_width)
+        normal_start(self.detection)  # the upsampling module keeps PyTorch's start, as in the reference
+        self.upsampling = UNet(8, config.upsampling_width)
+
+    def _make_light_modules(self) -> None:
+        config, latent = self.config, self.config.latent
+        self.low_subspace, self.high_subspace = (
+            LightSubspaceRestriction(latent.width, config.subspace_width) for _ in range(2)
+        )
+        self.object_decoder = GeneralDecoder(latent.width, latent.residual_width)
+        self.detection = LightUNet(6 * _DETECTION_STRIDE**2 + 2 * latent.width, config.detection_width)
+        self.upsampling = LightUNet(8 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
 
     def adopt_latent_model(self, model: DiscreteLatentModel, source: dict[str, Any]) -> None:
         """Takes over a trained latent model, and starts the object-specific decoder from it if so configured.
@@ -87,7 +113,7 @@ class Dsr(Detector):
         """
         self.latent_model.load_state_dict(model.state_dict())
         self.latent_source = source
-        if self.config.warm_start:
+        if self.config.light:
             self.object_decoder.load_state_dict(model.decoder.state_dict())
 
     def forward(self, images: Tensor) -> Prediction:
@@ -106,8 +132,8 @@ class Dsr(Detector):
         latents = self.latent_model.encode(images)
         low, high = latents.quantized_low.features, latents.quantized_high.features
         general = self.latent_model.decoder(self.latent_model.join(low, high))
-        specific = self.restrict(low, high).image
-        return Comparison(general, specific, self.detect(specific, general).softmax(1))
+        restricted = self.restrict(low, high)
+        return Comparison(general, restricted.image, self.detect(restricted, general).softmax(1))
 
     def restrict(self, low: Tensor, high: Tensor) -> Restricted:
         """Projects quantised features of both levels onto the normal ones and draws the image from them."""
@@ -116,12 +142,22 @@ class Dsr(Detector):
         joined = model.join(
             model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
         )
-        return Restricted(restricted_low, restricted_high, self.object_decoder(joined))
+        change = None
+        if self.config.light:
+            changes = (
+                doubled(restricted_low - low) / model.low_codebook.spread(),
+                (restricted_high - high) / model.high_codebook.spread(),
+            )
+            change = torch.cat(changes, 1).detach()
+        return Restricted(restricted_low, restricted_high, self.object_decoder(joined), change)
 
-    def detect(self, specific: Tensor, general: Tensor) -> Tensor:
-        """Logits ``(N, 2, H, W)`` of the detection module, enlarged to the images' size."""
-        logits = self.detection(torch.cat((specific, general), 1))
-        return _enlarge(logits, self.config.detection_stride)
+    def detect(self, restricted: Restricted, general: Tensor) -> Tensor:
+        """Logits ``(N, 2, H, W)`` of the detection module, at the images' size."""
+        pictures = torch.cat((restricted.image, general), 1)
+        if restricted.change is None:
+            return self.detection(pictures)
+        evidence = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), restricted.change), 1)
+        return _enlarge(self.detection(evidence), _DETECTION_STRIDE)
 
     def refine(self, compared: Comparison) -> Tensor:
         """M_r: the probabilities ``(N, 2, H, W)`` after the upsampling module; M itself if that is off."""
@@ -130,7 +166,9 @@ class Dsr(Detector):
     def refine_logits(self, compared: Comparison) -> Tensor:
         """Logits ``(N, 2, H, W)`` of the upsampling module."""
         pictures = torch.cat((compared.specific, compared.general, compared.mask), 1)
-        return _enlarge(self.upsampling(pictures), self.config.upsampling_stride)
+        if not self.config.light:
+            return self.upsampling(pictures)
+        return _enlarge(self.upsampling(F.pixel_unshuffle(pictures, _UPSAMPLING_STRIDE)), _UPSAMPLING_STRIDE)
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
         """Stage 2 and, unless switched off, stage 3 (paper, section 3.6)."""
@@ -173,6 +211,4 @@ def image_score(anomaly_map: Tensor) -> Tensor:
 
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:
-    if factor == 1:
-        return maps
     return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The modules that stages 2 and 3 train: subspace restriction, object-specific decoder, the two U-Nets."""
+"""The paper's modules of stages 2 and 3: subspace restriction, object-specific decoder, the two U-Nets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,10 @@ class SubspaceRestriction(nn.Module):
     Args:
         channels: Of the features.
         width: Channels of the first level; doubled with each of the two poolings.
-        residual: The network predicts a correction of its input, zero at the start, instead of the features
-            themselves.
     """
 
-    def __init__(self, channels: int, width: int, *, residual: bool = False) -> None:
+    def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.residual = residual
         self.encoder1 = double_conv(channels, width, width)
         self.encoder2 = double_conv(width, 2 * width, 2 * width)
         self.encoder3 = double_conv(2 * width, 4 * width, 4 * width)
@@ -39,18 +36,13 @@ class SubspaceRestriction(nn.Module):
         self.up1 = up_conv(2 * width, width)
         self.decoder1 = double_conv(width, width, width)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        if residual:
-            nn.init.zeros_(self.out.weight)
-            assert self.out.bias is not None
-            nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps ``(N, channels, H, W)``, H and W multiples of 4, to the same shape."""
         hidden = self.encoder2(F.max_pool2d(self.encoder1(features), 2))
         hidden = self.encoder3(F.max_pool2d(hidden, 2))
         hidden = self.decoder2(self.up2(hidden))
-        restricted: Tensor = self.out(self.decoder1(self.up1(hidden)))
-        return features + restricted if self.residual else restricted
+        return self.out(self.decoder1(self.up1(hidden)))
 
 
 class ObjectDecoder(nn.Module):
@@ -90,14 +82,11 @@ class UNet(nn.Module):
     Args:
         channels_in: Channels of the pictures it compares.
         width: Channels of the first level; the others have 2, 4 and 4 times as many.
-        stride: Work at this fraction of the picture size, on pixel-unshuffled pictures; the logits are then
-            ``stride`` times smaller than the pictures. 1 is the reference.
     """
 
-    def __init__(self, channels_in: int, width: int, stride: int = 1) -> None:
+    def __init__(self, channels_in: int, width: int) -> None:
         super().__init__()
-        self.stride = stride
-        self.encoder1 = double_conv(channels_in * stride**2, width, width)
+        self.encoder1 = double_conv(channels_in, width, width)
         self.encoder2 = double_conv(width, 2 * width, 2 * width)
         self.encoder3 = double_conv(2 * width, 4 * width, 4 * width)
         self.encoder4 = double_conv(4 * width, 4 * width, 4 * width)
@@ -110,8 +99,8 @@ class UNet(nn.Module):
         self.out = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Maps ``(N, channels_in, H, W)`` to logits ``(N, 2, H/stride, W/stride)``: normal, anomalous."""
-        level1 = self.encoder1(F.pixel_unshuffle(pictures, self.stride))
+        """Maps ``(N, channels_in, H, W)``, H and W multiples of 8, to logits ``(N, 2, H, W)``."""
+        level1 = self.encoder1(pictures)
         level2 = self.encoder2(F.max_pool2d(level1, 2))
         level3 = self.encoder3(F.max_pool2d(level2, 2))
         level4 = self.encoder4(F.max_pool2d(level3, 2))

@@ -51,6 +51,10 @@ class Codebook(nn.Module):
         """The codes ``(N, D, H, W)`` of indices ``(N, H, W)``."""
         return nn.functional.embedding(indices, self.codes).permute(0, 3, 1, 2)
 
+    def spread(self) -> Tensor:
+        """Root mean variance of the codes over their dimensions: a unit for distances among features."""
+        return self.codes.var(0, correction=0).mean().sqrt()
+
     @torch.no_grad()
     def update(self, features: Tensor, indices: Tensor, decay: float, epsilon: float = 1e-5) -> None:
         """Moves the codes towards the features ``(N, D, H, W)`` that fell to them, over all processes."""

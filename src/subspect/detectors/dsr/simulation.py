@@ -20,7 +20,7 @@ from subspect.simulation.latent import (
     sample_from_table,
     sample_uniformly,
 )
-from subspect.simulation.overlay import smudge
+from subspect.simulation.overlay import paint
 from subspect.simulation.perlin import pool_mask
 
 LOW_STRIDE = 8
@@ -53,11 +53,10 @@ class LatentSimulator:
     def __init__(self, model: DiscreteLatentModel, config: SimulationConfig) -> None:
         self.model = model
         self.config = config
-        needs_tables = config.anomalies == "latent" and config.sampling == "table"
         self._tables = {
             codebook: neighbour_table(codebook.codes)
             for codebook in (model.low_codebook, model.high_codebook)
-            if needs_tables
+            if config.sampling == "table"
         }
 
     def __call__(
@@ -71,13 +70,28 @@ class LatentSimulator:
             mask: Where anomalies are wanted, ``(N, 1, H, W)``; empty for images to be left normal.
             generator: Random source.
         """
-        if self.config.anomalies == "image":
-            return self._from_image(images, mask, generator)
-        return self._from_codes(latents, mask, generator)
+        painted = (
+            torch.rand(len(images), generator=generator, device=generator.device) < self.config.image_share
+        )
+        in_image = painted[:, None, None, None] * mask
+        anomalous = self._from_codes(latents, mask - in_image, generator)
+        return self._with_painted(anomalous, images, in_image, generator)
 
-    def _from_image(self, images: Tensor, mask: Tensor, generator: torch.Generator) -> AnomalousLatents:
-        latents = self.model.encode(smudge(images, mask, generator))
-        return AnomalousLatents(latents.quantized_low.features, latents.quantized_high.features, mask)
+    def _with_painted(
+        self, anomalous: AnomalousLatents, images: Tensor, mask: Tensor, generator: torch.Generator
+    ) -> AnomalousLatents:
+        """The same, but of painted images where ``mask`` is not empty."""
+        places = mask.flatten(1).any(1).nonzero().squeeze(1)
+        if not len(places):
+            return anomalous
+        # All are painted, since grafts come from neighbours in the batch; only these are encoded.
+        defective = paint(images, mask, generator, self.config.fills)[places]
+        latents = self.model.encode(defective.contiguous(memory_format=torch.channels_last))
+        return AnomalousLatents(
+            anomalous.low.index_copy(0, places, latents.quantized_low.features),
+            anomalous.high.index_copy(0, places, latents.quantized_high.features),
+            torch.maximum(anomalous.mask, mask),
+        )
 
     def _from_codes(self, latents: Latents, mask: Tensor, generator: torch.Generator) -> AnomalousLatents:
         model = self.model

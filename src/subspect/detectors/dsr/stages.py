@@ -17,9 +17,10 @@ from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restric
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.images import pad_to_multiple
 from subspect.losses import focal_loss
+from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
-from subspect.simulation.perlin import perlin_masks
 from subspect.simulation.rotation import rotate_some
+from subspect.simulation.shapes import draw_masks
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
@@ -43,7 +44,7 @@ class _DsrStage(Stage):
         images = images.to(self.device)
         generator = seeded_generator(self.device, self.seed, self.name, "preview")
         size = (images.shape[2], images.shape[3])
-        mask = perlin_masks(len(images), size, generator, normal_share=0.0)
+        mask = draw_masks(len(images), size, generator, self.simulation.shapes, normal_share=0.0)
         return self.detector.reorder(images), mask, generator
 
     def pictures(self, compared: Comparison, anomaly_map: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -55,11 +56,15 @@ class _DsrStage(Stage):
             "simulated defect": mask.expand(-1, 3, -1, -1),
         }
 
-    def rotated(self, batch: tuple[Tensor, Tensor], share: float) -> tuple[Tensor, Tensor]:
-        """Images as the detector takes them and masks, some rotated together, padded as for inference."""
-        images, mask = batch
-        turned = rotate_some(torch.cat((images, mask), 1), share, self.step_generator("rotation"))
-        padded, _ = pad_to_multiple(turned, SIZE_MULTIPLE)
+    def varied(self, batch: tuple[Tensor, Tensor], rotated: float) -> tuple[Tensor, Tensor]:
+        """Images as the detector takes them and masks: a share rotated, cropped, padded as for inference."""
+        joined = torch.cat(batch, 1)
+        if rotated:
+            joined = rotate_some(joined, rotated, self.step_generator("rotation"))
+        if self.detector.config.training_crop:
+            side = self.detector.config.training_crop
+            joined = crop_randomly(joined, joined[:, 3:], side, self.step_generator("crop"))
+        padded, _ = pad_to_multiple(joined, SIZE_MULTIPLE)
         padded = padded.contiguous(memory_format=torch.channels_last)
         return self.detector.reorder(padded[:, :3]), (padded[:, 3:] > 0.5).float()
 
@@ -111,7 +116,7 @@ class DetectionStage(_DsrStage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)`` and masks ``(N, 1, H, W)``."""
-        images, annotation = self.rotated(batch, self.simulation.rotation_share)
+        images, annotation = self.varied(batch, self.simulation.rotation_share)
         annotated = annotation.flatten(1).any(1)
         with torch.no_grad():
             latents = self.detector.latent_model.encode(images)
@@ -121,11 +126,10 @@ class DetectionStage(_DsrStage):
             target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         losses = self._losses(images, latents, restricted, ~annotated)
-        specific = restricted.image
         # As the reference; without an image loss only the focal loss is left to teach the decoder.
         if self.detector.config.image_loss_weight:
-            specific = specific.detach()
-        losses["focal"] = focal_loss(self.detector.detect(specific, general).softmax(1).float(), target)
+            restricted = restricted._replace(image=restricted.image.detach())
+        losses["focal"] = focal_loss(self.detector.detect(restricted, general).softmax(1).float(), target)
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()
 
@@ -135,15 +139,15 @@ class DetectionStage(_DsrStage):
         model = self.detector.latent_model
         anomalous = self.simulator(images, model.encode(images), mask, generator)
         general = model.decoder(model.join(anomalous.low, anomalous.high))
-        specific = self.detector.restrict(anomalous.low, anomalous.high).image
-        compared = Comparison(general, specific, self.detector.detect(specific, general).softmax(1))
+        restricted = self.detector.restrict(anomalous.low, anomalous.high)
+        compared = Comparison(general, restricted.image, self.detector.detect(restricted, general).softmax(1))
         shown = self.pictures(compared, compared.mask[:, 1:], anomalous.mask)
         return {"image": self.detector.reorder(images), **shown}
 
     def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
         generator = self.step_generator("anomalies")
         size = (images.shape[2], images.shape[3])
-        mask = perlin_masks(len(images), size, generator, normal_share=self.simulation.normal_share)
+        mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
         mask = mask * ~annotated[:, None, None, None]
         return self.simulator(images, latents, mask, generator)
 
@@ -154,6 +158,10 @@ class DetectionStage(_DsrStage):
         config = self.detector.config
         low = _squared_error(restricted.low, latents.quantized_low.features, normal)
         high = _squared_error(restricted.high, latents.quantized_high.features, normal)
+        if config.light:
+            model = self.detector.latent_model
+            low = low / model.low_codebook.spread() ** 2
+            high = high / model.high_codebook.spread() ** 2
         image = _squared_error(restricted.image, images, normal)
         return {
             "feature": config.feature_loss_weight * (low + high),
@@ -186,10 +194,10 @@ class UpsamplingStage(_DsrStage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
-        images, _no_mask = self.rotated(batch, self.simulation.smudge_rotation_share)
+        images, _no_mask = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
         size = (images.shape[2], images.shape[3])
-        mask = perlin_masks(len(images), size, generator, normal_share=self.simulation.normal_share)
+        mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
         with torch.no_grad():
             coarse = self.detector.reconstruct_and_detect(smudge(images, mask, generator))
         logits = self.detector.refine_logits(coarse)

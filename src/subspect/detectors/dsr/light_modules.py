@@ -1,0 +1,72 @@
+"""Lighter modules for stages 2 and 3: residual blocks that learn in short trainings (preset ``fast``)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from subspect.detectors.dsr.blocks import PreActivationBlock
+
+
+class LightSubspaceRestriction(nn.Module):
+    """Corrects quantised features towards normal ones; at the start the correction is zero.
+
+    Args:
+        channels: Of the features.
+        width: Channels of the first of three levels; doubled with each of the two poolings.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.encoder1 = PreActivationBlock(channels, width)
+        self.encoder2 = PreActivationBlock(width, 2 * width)
+        self.encoder3 = PreActivationBlock(2 * width, 4 * width)
+        self.decoder2 = PreActivationBlock(4 * width, 2 * width)
+        self.decoder1 = PreActivationBlock(2 * width, width)
+        self.out = nn.Conv2d(width, channels, 3, padding=1)
+        for parameter in self.out.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps ``(N, channels, H, W)``, H and W multiples of 4, to the same shape."""
+        hidden = self.encoder2(F.max_pool2d(self.encoder1(features), 2))
+        hidden = self.encoder3(F.max_pool2d(hidden, 2))
+        hidden = self.decoder1(doubled(self.decoder2(doubled(hidden))))
+        return features + self.out(F.relu(hidden))
+
+
+class LightUNet(nn.Module):
+    """A U-Net of residual blocks.
+
+    Args:
+        channels_in: Channels of what it looks at.
+        width: Channels of the first level; the others have 2, 4 and 4 times as many.
+    """
+
+    def __init__(self, channels_in: int, width: int) -> None:
+        super().__init__()
+        self.encoder1 = PreActivationBlock(channels_in, width)
+        self.encoder2 = PreActivationBlock(width, 2 * width)
+        self.encoder3 = PreActivationBlock(2 * width, 4 * width)
+        self.encoder4 = PreActivationBlock(4 * width, 4 * width)
+        self.decoder3 = PreActivationBlock(8 * width, 4 * width)
+        self.decoder2 = PreActivationBlock(6 * width, 2 * width)
+        self.decoder1 = PreActivationBlock(3 * width, width)
+        self.out = nn.Conv2d(width, 2, 3, padding=1)
+
+    def forward(self, evidence: Tensor) -> Tensor:
+        """Maps ``(N, channels_in, H, W)``, H and W multiples of 8, to logits ``(N, 2, H, W)``."""
+        level1 = self.encoder1(evidence)
+        level2 = self.encoder2(F.max_pool2d(level1, 2))
+        level3 = self.encoder3(F.max_pool2d(level2, 2))
+        level4 = self.encoder4(F.max_pool2d(level3, 2))
+        hidden = self.decoder3(torch.cat((doubled(level4), level3), 1))
+        hidden = self.decoder2(torch.cat((doubled(hidden), level2), 1))
+        hidden = self.decoder1(torch.cat((doubled(hidden), level1), 1))
+        return self.out(F.relu(hidden))
+
+
+def doubled(features: Tensor) -> Tensor:
+    """Bilinearly enlarged to twice the height and width."""
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
