@@ -1,12 +1,13 @@
-"""The focal loss against a loop over pixels and against values worked out by hand."""
+"""The losses against loops over pixels, other libraries and values worked out by hand."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
-from subspect.losses import focal_loss
+from subspect.losses import focal_loss, ssim_map
 
 
 def focal_loss_by_pixel(probabilities: np.ndarray, mask: np.ndarray, gamma: float) -> float:
@@ -50,3 +51,27 @@ def test_the_gradient_is_finite_at_certainty_and_points_to_the_truth():
     logits = torch.zeros(1, 2, 1, 1, requires_grad=True)
     focal_loss(logits.softmax(1), torch.ones(1, 1, 1, 1)).backward()
     assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
+
+
+def test_ssim_is_that_of_scikit_image_and_beyond_the_border_the_image_is_black():
+    rng = np.random.default_rng(0)
+    image = rng.random((2, 40, 47))
+    target = (image + rng.normal(0, 0.1, image.shape)).clip(0, 1)
+    blackened = [np.pad(picture, ((0, 0), (10, 10), (10, 10))) for picture in (image, target)]
+    _, expected = structural_similarity(
+        *blackened,
+        channel_axis=0,
+        win_size=11,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        full=True,
+    )
+    actual = ssim_map(torch.from_numpy(image)[None], torch.from_numpy(target)[None])[0]
+    np.testing.assert_allclose(actual, expected[:, 10:-10, 10:-10], atol=1e-12)
+
+
+def test_ssim_of_an_image_with_itself_is_one():
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(ssim_map(image, image), torch.ones_like(image), rtol=0, atol=1e-12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -24,3 +26,34 @@ def focal_loss(probabilities: Tensor, mask: Tensor, gamma: float = 2.0) -> Tenso
     anomalous = mask * (1 - 2 * smooth) + smooth
     p = anomalous * probabilities[:, 1:] + (1 - anomalous) * probabilities[:, :1] + smooth
     return -((1 - p).abs() ** gamma * p.log()).mean()
+
+
+def ssim_map(images: Tensor, targets: Tensor) -> Tensor:
+    """Structural similarity at every pixel, in an 11x11 Gaussian window of σ = 1.5.
+
+    As DRAEM's reference code, which RIAD's authors wrote too: zeros around the image, values in [0, 1]
+    (C1 = 0.01², C2 = 0.03²). Libraries reflect or crop at the borders instead.
+
+    Args:
+        images: ``(N, C, H, W)``.
+        targets: Of the same shape.
+
+    Returns:
+        ``(N, C, H, W)``, at most 1, which is reached where the two agree.
+    """
+    distances = torch.arange(11, device=images.device, dtype=images.dtype) - 5
+    weights = torch.exp(-(distances**2) / (2 * 1.5**2))
+    weights = weights / weights.sum()
+    channels = images.shape[1]
+    down = weights[:, None].expand(channels, 1, -1, -1)
+
+    def local_mean(values: Tensor) -> Tensor:
+        smoothed = F.conv2d(values, down, padding=(5, 0), groups=channels)
+        return F.conv2d(smoothed, down.transpose(2, 3), padding=(0, 5), groups=channels)
+
+    mean, target_mean = local_mean(images), local_mean(targets)
+    variance = local_mean(images**2) - mean**2
+    target_variance = local_mean(targets**2) - target_mean**2
+    covariance = local_mean(images * targets) - mean * target_mean
+    luminance = (2 * mean * target_mean + 0.01**2) / (mean**2 + target_mean**2 + 0.01**2)
+    return luminance * (2 * covariance + 0.03**2) / (variance + target_variance + 0.03**2)
