@@ -24,6 +24,7 @@ from subspect.images import read_image
 from subspect.inspection import predict
 from subspect.records import claim, record
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
+from subspect.starting import start
 from subspect.storage import save_detector
 from subspect.training import FitOptions, check_options, fit
 
@@ -67,7 +68,7 @@ class TrainingRun:
         config: The detector's configuration.
         data: Which images.
         seed: Of weights, order and simulation.
-        weights: Pretrained weights to start from; None for the method's own choice.
+        weights: What to start from, see `subspect.starting.start`; None for what suits the configuration.
         false_alarm_rate: For the threshold; None for 0.01 or the smallest rate that the images support.
     """
 
@@ -121,7 +122,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     _check_rate(run, table)
     torch.manual_seed(run.seed)
     detector = find_method(run.method).build(run.config)
-    detector.start(run.weights)
+    origin = start(detector, run.weights)
     images = TrainingImages(table.select(split="train").samples, detector.prepare, run.config.image_size)
     output.mkdir(parents=True, exist_ok=True)
     _record(run, table, output)
@@ -131,7 +132,12 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     )
     detector.calibration = calibrated
     detector.to("cpu")
-    provenance = {"run": run.to_dict(), "images": _counts(table), "not_to_judge": digests_not_to_judge(table)}
+    provenance = {
+        "run": run.to_dict(),
+        "images": _counts(table),
+        "started_from": origin.source,
+        "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
+    }
     save_detector(detector, output / DETECTOR, provenance)
     return detector
 

@@ -80,7 +80,9 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="length of the training; stages keep their proportions")
     parser.add_argument("--image-size", type=str, help="S or HxW that pictures are resized to")
     parser.add_argument(
-        "--weights", type=str, help="pretrained weights: a file or hub id, with #SHA256 if you like"
+        "--weights",
+        type=str,
+        help="to start from: a detector's folder, or pretrained weights (a file or hub id, with #SHA256 if you like)",
     )
     parser.add_argument(
         "--anomalies", type=int, default=0, help="annotated anomalous images that may be learnt from"

@@ -78,6 +78,10 @@ class Detector(nn.Module, ABC):
         if weights is not None:
             raise ValueError(f"{self.method} starts from no pretrained weights, but {weights!r} was given")
 
+    def ships_with(self) -> str | None:
+        """The detector in the package's assets that trainings of this configuration start from, if any."""
+        return None
+
     def provenance(self) -> dict[str, Any]:
         """Where pretrained weights came from, for ``detector.json``; empty for methods without any."""
         return {}

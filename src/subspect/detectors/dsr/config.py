@@ -106,6 +106,8 @@ class DsrConfig(DetectorConfig):
             general one, the subspace modules are residuals around the identity), and a detection module
             that sees the change of the features beside the pictures. The paper's are larger and start from
             random weights.
+        texture_start: Whether training starts from modules that were trained on textures of all kinds, which
+            ship for the sizes of preset ``fast``, instead of from random ones.
         detection_width: Channels of the detection module's first level.
         upsampling_width: Channels of the upsampling module's first level.
         refine: Whether the upsampling module is used at all (False is an ablation).
@@ -124,6 +126,7 @@ class DsrConfig(DetectorConfig):
     latent: LatentConfig = LatentConfig()
     subspace_width: int = 128
     light: bool = False
+    texture_start: bool = False
     detection_width: int = 64
     upsampling_width: int = 64
     refine: bool = True

@@ -195,6 +195,10 @@ class Dsr(Detector):
         model, source = load_latent_model(weights, self.config.latent)
         self.adopt_latent_model(model, source)
 
+    def ships_with(self) -> str | None:
+        """Modules trained on textures, if so configured."""
+        return "dsr_textures" if self.config.texture_start else None
+
     def provenance(self) -> dict[str, Any]:
         """Where the latent model comes from."""
         return {"latent_model": self.latent_source}

@@ -1,0 +1,75 @@
+"""What a training starts from: pretrained weights, a detector trained before, or one shipped for this purpose."""
+
+from __future__ import annotations
+
+import logging
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from subspect.detectors.base import Detector
+from subspect.pretrained import WeightsError
+from subspect.storage import find_detector, load_detector, read_description
+
+logger = logging.getLogger("subspect")
+
+
+class Origin(NamedTuple):
+    """The detector that a training started from.
+
+    Attributes:
+        source: Its folder, or that it ships with the package; None if there was none.
+        not_to_judge: Hashes of the images it has seen, which its successor must not be judged on either.
+    """
+
+    source: str | None = None
+    not_to_judge: frozenset[str] = frozenset()
+
+
+def start(detector: Detector, weights: str | None) -> Origin:
+    """Gives a new detector the weights that its training starts from.
+
+    Args:
+        detector: Fresh from its configuration.
+        weights: The folder of a detector trained before (or of the run that made it), or whatever the method's
+            own ``start`` takes. None: the detector that ships for this configuration, else the method's choice.
+
+    Raises:
+        ValueError: The weights cannot be had, or do not fit.
+    """
+    if weights is not None and Path(weights).is_dir():
+        return _take_over(detector, find_detector(Path(weights)), weights)
+    detector.start(weights)
+    shipped = detector.ships_with()
+    if weights is not None or shipped is None:
+        return Origin()
+    folder = Path(str(files("subspect") / "assets" / shipped))
+    if not _fits(detector, load_detector(folder)):
+        logger.warning("what ships with subspect does not fit the configured sizes: training starts without it")
+        return Origin()
+    return _take_over(detector, folder, f"{shipped}, shipped with subspect")
+
+
+def _take_over(detector: Detector, folder: Path, name: str) -> Origin:
+    """All weights of a detector on disk, and where they come from.
+
+    Raises:
+        WeightsError: It is of another method or has other sizes.
+    """
+    earlier = load_detector(folder)
+    if not _fits(detector, earlier):
+        raise WeightsError(
+            f"{name} is a {earlier.method} detector of other sizes than the {detector.method} detector to be"
+            " trained; train with the same preset and sizes as it has, or without it"
+        )
+    detector.load_state_dict(earlier.state_dict())
+    detector.restore_provenance(earlier.provenance())
+    seen = read_description(folder)["provenance"].get("not_to_judge", ())
+    return Origin(name, frozenset(seen))
+
+
+def _fits(detector: Detector, earlier: Detector) -> bool:
+    shapes, earlier_shapes = (
+        {name: value.shape for name, value in made.state_dict().items()} for made in (detector, earlier)
+    )
+    return detector.method == earlier.method and shapes == earlier_shapes

@@ -1,0 +1,64 @@
+"""What a training starts from: the weights are those asked for, and their history is not forgotten."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from subspect.detectors.dsr.model import Dsr
+from subspect.pretrained import WeightsError
+from subspect.run_data import read_test_table
+from subspect.runs import RunOptions, train
+from subspect.starting import start
+from subspect.storage import load_detector, read_description
+from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model
+
+OPTIONS = RunOptions(QUIET)
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory) -> tuple[Path, Path]:
+    """A data set, and the run of a training on it."""
+    folder = tmp_path_factory.mktemp("earlier")
+    root = write_data_set(folder / "data", normal=20, defective=4)
+    weights = write_latent_model(folder / "latent.safetensors")
+    train(tiny_run(root, weights, seed=1), folder / "run", OPTIONS)
+    return root, folder / "run"
+
+
+def test_a_detector_goes_on_from_an_earlier_one(earlier):
+    _, run = earlier
+    detector, loaded = Dsr(DSR), load_detector(run / "detector")
+    origin = start(detector, str(run))
+    assert origin.source == str(run)
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(detector.state_dict()[name], value), name
+    assert detector.provenance() == loaded.provenance() != {}
+
+
+def test_its_successor_is_not_judged_on_images_that_the_earlier_one_has_seen(earlier, tmp_path):
+    root, run = earlier
+    train(tiny_run(root, str(run), seed=2), tmp_path / "run", OPTIONS)
+    provenance = read_description(tmp_path / "run" / "detector")["provenance"]
+    assert provenance["started_from"] == str(run)
+    assert read_description(run / "detector")["provenance"]["started_from"] is None
+    table = read_test_table(provenance, root).select(split="test")
+    judged = {sample.path.name for sample in table if not sample.anomalous}
+    # The splits of the two seeds overlap in part.
+    assert judged == tested(run) & tested(tmp_path / "run")
+    assert 0 < len(judged) < len(tested(tmp_path / "run"))
+
+
+def tested(run: Path) -> set[str]:
+    """Names of the normal images in a run's test split."""
+    with (run / "split.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {Path(row["path"]).name for row in rows if row["split"] == "test" and row["defect"] == "good"}
+
+
+def test_weights_of_other_sizes_are_refused(earlier):
+    _, run = earlier
+    with pytest.raises(WeightsError, match="other sizes"):
+        start(Dsr(replace(DSR, detection_width=8)), str(run))
