@@ -33,6 +33,7 @@ class DraemConfig(DetectorConfig):
         colour: Channel order the weights expect; the reference reads BGR.
         reconstructive_width: Channels of the reconstructive network's first level.
         discriminative_width: Channels of the discriminative network's first level.
+        training_crop: Side of the square crops trained on, a multiple of 32; None trains on whole images.
         simulation: Training anomalies.
         training: The schedule. The paper's 700 epochs are 21,000 steps of 8 images on MVTec AD, whose
             categories have 242 images to train on in the mean. The reference's rate falls to a fifth at 80 %
@@ -43,6 +44,7 @@ class DraemConfig(DetectorConfig):
     colour: Literal["bgr", "rgb"] = "bgr"
     reconstructive_width: int = 128
     discriminative_width: int = 64
+    training_crop: int | None = None
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     training: StageConfig = StageConfig(21_000, batch_size=8, learning_rate=1e-4, schedule="two_steps")
 
@@ -50,6 +52,8 @@ class DraemConfig(DetectorConfig):
         if min(self.image_size) < 64:
             height, width = self.image_size
             raise ValueError(f"DRAEM needs images of at least 64x64 pixels, got image size {height}x{width}")
+        if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
+            raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 
 
 PRESETS = {
@@ -59,6 +63,7 @@ PRESETS = {
         colour="rgb",
         reconstructive_width=16,
         discriminative_width=16,
-        training=StageConfig(2000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
+        training_crop=128,
+        training=StageConfig(3000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
     ),
 }

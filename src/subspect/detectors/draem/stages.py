@@ -14,7 +14,8 @@ from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.datasets.textures import PreparedTextures, Textures
 from subspect.detectors.draem.model import SIZE_MULTIPLE, Draem
 from subspect.images import pad_to_multiple
-from subspect.losses import focal_loss, ssim_map
+from subspect.losses import focal_loss, ssim_loss
+from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import blend
 from subspect.simulation.perlin import perlin_masks
 from subspect.simulation.rotation import rotate_some
@@ -77,8 +78,7 @@ class JointStage(Stage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)`` and textures of the same shape, uint8."""
-        images, textures = batch
-        images = rotate_some(images, self.simulation.rotation_share, self.step_generator("rotation"))
+        images, textures = self._varied(*batch)
         mask = perlin_masks(
             len(images),
             (images.shape[2], images.shape[3]),
@@ -91,11 +91,22 @@ class JointStage(Stage):
         reconstruction = compared.reconstruction.float()
         losses = {
             "reconstruction": F.mse_loss(reconstruction, simulated.normal),
-            "ssim": 1 - ssim_map(reconstruction, simulated.normal).mean(),
+            "ssim": ssim_loss(reconstruction, simulated.normal),
             "focal": focal_loss(compared.logits.float().softmax(1), simulated.mask),
         }
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()
+
+    def _varied(self, images: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
+        """A share of the images rotated; then images and textures cropped, if the configuration says so."""
+        images = rotate_some(images, self.simulation.rotation_share, self.step_generator("rotation"))
+        side = self.detector.config.training_crop
+        if side is None:
+            return images, textures
+        joined = torch.cat((images, textures.to(images.dtype)), 1)
+        anywhere = torch.zeros_like(images[:, :1])
+        joined = crop_randomly(joined, anywhere, side, self.step_generator("crop"))
+        return joined[:, :3], joined[:, 3:]
 
     def simulate(
         self, images: Tensor, textures: Tensor, mask: Tensor, chosen: Tensor, generator: torch.Generator
@@ -104,7 +115,7 @@ class JointStage(Stage):
 
         Args:
             images: ``(N, 3, H, W)``, RGB in [0, 1].
-            textures: Of the same shape, uint8.
+            textures: Of the same shape, 0 to 255.
             mask: ``(N, 1, H, W)``, 0 or 1.
             chosen: Augmentations of the textures, see ``choose_augmentations``.
             generator: Random source, on the images' device.
