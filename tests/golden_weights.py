@@ -16,7 +16,9 @@ def reference_state(keys_file: str, checkpoint: str) -> dict[str, Tensor]:
     """The state dict of one of the reference's checkpoints."""
     shapes = json.loads((GOLDEN / keys_file).read_text())[checkpoint]
     counts = {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
-    return {name: torch.from_numpy(_weight(name, shapes[name])) for name in shapes.keys() - counts.keys()} | counts
+    return {
+        name: torch.from_numpy(_weight(name, shapes[name])) for name in shapes.keys() - counts.keys()
+    } | counts
 
 
 def _weight(name: str, shape: list[int]) -> np.ndarray:

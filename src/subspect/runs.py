@@ -197,7 +197,9 @@ def _record(run: TrainingRun, table: Table, textures: Textures | None, output: P
         records[output / "textures.json"] = json.dumps(textures.describe(), indent=2) + "\n"
     for path, text in records.items():
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ValueError(f"the images are no longer those of {path}: a run is resumed on the same images only")
+            raise ValueError(
+                f"the images are no longer those of {path}: a run is resumed on the same images only"
+            )
     record(run.to_dict(), output)
     for path, text in records.items():
         write_text(path, text)

@@ -32,7 +32,20 @@ def detector(method, weights) -> Detector:
     torch.manual_seed(0)
     made = find_method(method).build(TINY[method])
     made.start(weights if method == "dsr" else None)
+    settle(made)
     return made.eval()
+
+
+@torch.no_grad()
+def settle(detector: Detector) -> None:
+    """Gives BatchNorm, where there is any, the statistics of a batch; without them maps are flat."""
+    norms = [layer for layer in detector.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        detector.train()(pictures(4, (96, 96), seed=9))
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> torch.Tensor:

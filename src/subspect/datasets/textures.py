@@ -1,4 +1,4 @@
-"""Textures: pictures of anything, of which simulated defects are made. From a folder, or the built-in surfaces."""
+"""Textures: pictures that simulated defects are made of, from a folder or the built-in surfaces."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def smudge(images: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def blend(images: Tensor, foreign: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
-    """Blends something foreign into each image under the mask, from hardly to fully opaque (DRAEM, section 3.3).
+    """Blends something foreign into each image under the mask, a fifth to fully opaque (DRAEM, 3.3).
 
     ``β·image + (1 - β)·foreign`` with one β ~ U(0, 0.8) an image.
 

@@ -75,9 +75,9 @@ class Draem(Detector):
         if textures is None:
             textures = surface_textures()
             logger.warning(
-                "draem paints its training defects with textures, and --textures names no folder of them: the %d"
-                " pictures of built-in surfaces serve instead, at a cost. On MVTec AD the paper finds a pixel AP"
-                " of 68.4 with the 5640 textures of DTD and 56.5 with plain colours; expect something between",
+                "draem paints its training defects with textures, and --textures names no folder of pictures:"
+                " %d of built-in surfaces serve instead, at a cost. On MVTec AD the paper finds a pixel AP of"
+                " 68.4 with the textures of DTD and 56.5 with plain colours; expect something between",
                 textures.count,
             )
         self.textures = textures

@@ -124,7 +124,7 @@ class JointStage(Stage):
             foreign = augment(textures.float() / 255, chosen, generator)
             defective = blend(images, foreign, mask, generator)
         padded, _ = pad_to_multiple(torch.cat((defective, images, mask), 1), SIZE_MULTIPLE)
-        defective, normal, mask = padded.split((3, 3, 1), 1)
+        defective, normal, mask = padded[:, :3], padded[:, 3:6], padded[:, 6:]
         defective = self.detector.reorder(defective).contiguous(memory_format=torch.channels_last)
         return Simulated(defective, self.detector.reorder(normal), mask)
 

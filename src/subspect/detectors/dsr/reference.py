@@ -1,4 +1,4 @@
-"""Weights of the authors' released code: their key names in ours, and the detector made of their checkpoints."""
+"""Weights of the authors' released code: their key names in ours, and a detector made of their checkpoints."""
 
 from __future__ import annotations
 
