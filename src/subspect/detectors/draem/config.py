@@ -64,6 +64,6 @@ PRESETS = {
         reconstructive_width=16,
         discriminative_width=16,
         training_crop=128,
-        training=StageConfig(3000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
+        training=StageConfig(5000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
     ),
 }
