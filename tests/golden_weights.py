@@ -15,7 +15,10 @@ GOLDEN = Path(__file__).parent / "golden"
 def reference_state(keys_file: str, checkpoint: str) -> dict[str, Tensor]:
     """The state dict of one of the reference's checkpoints."""
     shapes = json.loads((GOLDEN / keys_file).read_text())[checkpoint]
-    return {name: torch.from_numpy(_weight(name, shape)) for name, shape in shapes.items()}
+    counts = {name: torch.tensor(0) for name in shapes if name.endswith("num_batches_tracked")}
+    return {
+        name: torch.from_numpy(_weight(name, shapes[name])) for name in shapes.keys() - counts.keys()
+    } | counts
 
 
 def _weight(name: str, shape: list[int]) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from subspect.losses import focal_loss, ssim_map
+from subspect.losses import focal_loss, ssim_loss, ssim_map
 
 
 def focal_loss_by_pixel(probabilities: np.ndarray, mask: np.ndarray, gamma: float) -> float:
@@ -75,3 +75,30 @@ def test_ssim_is_that_of_scikit_image_and_beyond_the_border_the_image_is_black()
 def test_ssim_of_an_image_with_itself_is_one():
     image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(ssim_map(image, image), torch.ones_like(image), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("darkest", "value_range"), [(-0.4, 1.0), (-0.6, 2.0)])
+def test_the_ssim_loss_takes_a_range_of_2_where_reconstructions_are_far_below_0(darkest, value_range):
+    source = torch.Generator().manual_seed(0)
+    target = torch.rand(2, 3, 40, 40, generator=source).double()
+    drawn = (target + torch.rand(2, 3, 40, 40, generator=source) * 0.2).clamp(min=0.05)
+    drawn[1, 0, 20, 20] = darkest
+    border = ((0, 0), (10, 10), (10, 10))
+    blackened = [np.pad(part.flatten(0, 1).numpy(), border) for part in (drawn, target)]
+    _, expected = structural_similarity(
+        *blackened,
+        channel_axis=0,
+        win_size=11,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=value_range,
+        full=True,
+    )
+    assert float(ssim_loss(drawn, target)) == pytest.approx(1 - expected[:, 10:-10, 10:-10].mean(), abs=1e-9)
+
+
+def test_ssim_keeps_its_precision_under_autocast():
+    image = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 0.02 + 0.9
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(ssim_map(image, image), torch.ones_like(image), rtol=0, atol=1e-5)

@@ -11,7 +11,7 @@ from subspect.detectors.dsr.model import Dsr
 from subspect.pretrained import WeightsError
 from subspect.run_data import read_test_table
 from subspect.runs import RunOptions, train
-from subspect.starting import start
+from subspect.starting import take_weights
 from subspect.storage import load_detector, read_description
 from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model
 
@@ -31,7 +31,7 @@ def earlier(tmp_path_factory) -> tuple[Path, Path]:
 def test_a_detector_goes_on_from_an_earlier_one(earlier):
     _, run = earlier
     detector, loaded = Dsr(DSR), load_detector(run / "detector")
-    origin = start(detector, str(run))
+    origin = take_weights(detector, str(run))
     assert origin.source == str(run)
     for name, value in loaded.state_dict().items():
         assert torch.equal(detector.state_dict()[name], value), name
@@ -61,4 +61,4 @@ def tested(run: Path) -> set[str]:
 def test_weights_of_other_sizes_are_refused(earlier):
     _, run = earlier
     with pytest.raises(WeightsError, match="other sizes"):
-        start(Dsr(replace(DSR, detection_width=8)), str(run))
+        take_weights(Dsr(replace(DSR, detection_width=8)), str(run))

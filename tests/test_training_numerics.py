@@ -58,6 +58,12 @@ def test_after_warm_up_the_cosine_takes_the_steps_that_are_left():
     )
 
 
+def test_two_steps_are_a_fifth_each():
+    config = StageConfig(50, 8, schedule="two_steps")
+    expected = pytorchs(torch.optim.lr_scheduler.MultiStepLR, 50, milestones=[40, 45], gamma=0.2)
+    assert course(config) == pytest.approx(expected)
+
+
 def test_a_stage_of_other_length_keeps_its_proportions():
     stage = StageConfig(1500, 8, learning_rate=5e-4, schedule="cosine", warmup=50)
     shorter = stage.scaled_to(300)

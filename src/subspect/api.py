@@ -27,6 +27,7 @@ def train(
     steps: int | None = None,
     settings: Sequence[str] = (),
     seed: int = 0,
+    textures: str | Path | None = None,
     resume: bool = False,
 ) -> Inspector:
     """Trains, calibrates and saves a detector; ``subspect train`` has every option.
@@ -42,6 +43,7 @@ def train(
         steps: Length of the training; stages keep their proportions.
         settings: Single values of the configuration, ``FIELD=VALUE``.
         seed: Of splits, weights, order and simulation.
+        textures: Folder of pictures that methods which simulate defects with textures take them from.
         resume: Continue a run that was stopped.
 
     Returns:
@@ -53,7 +55,9 @@ def train(
     """
     config = configured(find_preset(method, preset), settings=settings, image_size=image_size, steps=steps)
     data = DataOptions(str(Path(root).resolve()), layout, category, seed)
-    detector = train_run(TrainingRun(method, config, data, seed), Path(output), RunOptions(resume=resume))
+    folder = None if textures is None else str(Path(textures).resolve())
+    run = TrainingRun(method, config, data, seed, textures=folder)
+    detector = train_run(run, Path(output), RunOptions(resume=resume))
     return Inspector(detector)
 
 

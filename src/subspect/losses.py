@@ -28,15 +28,34 @@ def focal_loss(probabilities: Tensor, mask: Tensor, gamma: float = 2.0) -> Tenso
     return -((1 - p).abs() ** gamma * p.log()).mean()
 
 
-def ssim_map(images: Tensor, targets: Tensor) -> Tensor:
+def ssim_loss(reconstructions: Tensor, targets: Tensor) -> Tensor:
+    """1 - the mean structural similarity, as DRAEM's reference code has it.
+
+    There a reconstruction that goes below -0.5 anywhere in the batch makes the values' range 2 instead of 1,
+    which happens early in a training.
+
+    Args:
+        reconstructions: ``(N, C, H, W)``.
+        targets: Of the same shape, in [0, 1].
+
+    Returns:
+        A scalar in [0, 2].
+    """
+    value_range = 1.0 + (reconstructions.detach().amin() < -0.5).to(reconstructions.dtype)
+    return 1 - ssim_map(reconstructions, targets, value_range).mean()
+
+
+def ssim_map(images: Tensor, targets: Tensor, value_range: float | Tensor = 1.0) -> Tensor:
     """Structural similarity at every pixel, in an 11x11 Gaussian window of σ = 1.5.
 
-    As DRAEM's reference code, which RIAD's authors wrote too: zeros around the image, values in [0, 1]
-    (C1 = 0.01², C2 = 0.03²). Libraries reflect or crop at the borders instead.
+    As DRAEM's reference code, which RIAD's authors wrote too: zeros around the image, C1 = (0.01·range)²,
+    C2 = (0.03·range)². Libraries reflect or crop at the borders instead. Computed in the images' own precision,
+    also under autocast: variances are small differences.
 
     Args:
         images: ``(N, C, H, W)``.
         targets: Of the same shape.
+        value_range: Largest less smallest value that pixels can have.
 
     Returns:
         ``(N, C, H, W)``, at most 1, which is reached where the two agree.
@@ -51,9 +70,11 @@ def ssim_map(images: Tensor, targets: Tensor) -> Tensor:
         smoothed = F.conv2d(values, down, padding=(5, 0), groups=channels)
         return F.conv2d(smoothed, down.transpose(2, 3), padding=(0, 5), groups=channels)
 
-    mean, target_mean = local_mean(images), local_mean(targets)
-    variance = local_mean(images**2) - mean**2
-    target_variance = local_mean(targets**2) - target_mean**2
-    covariance = local_mean(images * targets) - mean * target_mean
-    luminance = (2 * mean * target_mean + 0.01**2) / (mean**2 + target_mean**2 + 0.01**2)
-    return luminance * (2 * covariance + 0.03**2) / (variance + target_variance + 0.03**2)
+    with torch.autocast(images.device.type, enabled=False):
+        mean, target_mean = local_mean(images), local_mean(targets)
+        variance = local_mean(images**2) - mean**2
+        target_variance = local_mean(targets**2) - target_mean**2
+        covariance = local_mean(images * targets) - mean * target_mean
+    c1, c2 = (0.01 * value_range) ** 2, (0.03 * value_range) ** 2
+    luminance = (2 * mean * target_mean + c1) / (mean**2 + target_mean**2 + c1)
+    return luminance * (2 * covariance + c2) / (variance + target_variance + c2)

@@ -15,6 +15,7 @@ import torch
 from subspect.calibration import Calibration, calibrate, sample_map
 from subspect.datasets.loading import TrainingImages
 from subspect.datasets.table import Sample, Table
+from subspect.datasets.textures import Textures, check_foreign, folder_textures
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import ConfigT, configure
@@ -24,7 +25,7 @@ from subspect.images import read_image
 from subspect.inspection import predict
 from subspect.records import claim, record
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
-from subspect.starting import start
+from subspect.starting import take_weights
 from subspect.storage import save_detector
 from subspect.training import FitOptions, check_options, fit
 
@@ -68,8 +69,9 @@ class TrainingRun:
         config: The detector's configuration.
         data: Which images.
         seed: Of weights, order and simulation.
-        weights: What to start from, see `subspect.starting.start`; None for what suits the configuration.
+        weights: What to start from, see `subspect.starting`; None for what suits the configuration.
         false_alarm_rate: For the threshold; None for 0.01 or the smallest rate that the images support.
+        textures: Folder of pictures that simulated defects are made of; None for the method's own choice.
     """
 
     method: str
@@ -78,6 +80,7 @@ class TrainingRun:
     seed: int = 0
     weights: str | None = None
     false_alarm_rate: float | None = None
+    textures: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Values JSON can hold."""
@@ -122,16 +125,19 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     _check_rate(run, table)
     torch.manual_seed(run.seed)
     detector = find_method(run.method).build(run.config)
-    origin = start(detector, run.weights)
+    origin = take_weights(detector, run.weights)
+    textures = _textures(run, table)
+    detector.use_textures(textures)
     images = TrainingImages(table.select(split="train").samples, detector.prepare, run.config.image_size)
+    stages = detector.stages(images, run.seed)
     output.mkdir(parents=True, exist_ok=True)
-    _record(run, table, output)
-    fit(detector.stages(images, run.seed), output, options.fit, resume=options.resume)
+    _record(run, table, textures, output)
+    fit(stages, output, options.fit, resume=options.resume)
     calibrated = calibrate_detector(
         detector, table.select(split="calibration").samples, run.false_alarm_rate, pick_device(options.fit)
     )
     detector.calibration = calibrated
-    detector.to("cpu")
+    detector.to("cpu").eval()
     provenance = {
         "run": run.to_dict(),
         "images": _counts(table),
@@ -181,14 +187,28 @@ def _check_rate(run: TrainingRun, table: Table) -> None:
         )
 
 
-def _record(run: TrainingRun, table: Table, output: Path) -> None:
+def _textures(run: TrainingRun, table: Table) -> Textures | None:
+    """The textures of a run, every file checked, none of them an image of the data set."""
+    if run.textures is None:
+        return None
+    textures = folder_textures(Path(run.textures))
+    check_foreign(textures, table)
+    return textures
+
+
+def _record(run: TrainingRun, table: Table, textures: Textures | None, output: Path) -> None:
     """Writes what is trained on what; of a resumed run the record stands, and the images must be the same."""
-    split = output / "split.csv"
-    text = split_text(table)
-    if split.exists() and split.read_text(encoding="utf-8") != text:
-        raise ValueError(f"the images are no longer those of {split}: a run is resumed on the same images only")
+    records = {output / "split.csv": split_text(table)}
+    if textures is not None:
+        records[output / "textures.json"] = json.dumps(textures.describe(), indent=2) + "\n"
+    for path, text in records.items():
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise ValueError(
+                f"the images are no longer those of {path}: a run is resumed on the same images only"
+            )
     record(run.to_dict(), output)
-    write_text(split, text)
+    for path, text in records.items():
+        write_text(path, text)
 
 
 def _counts(table: Table) -> dict[str, int]:

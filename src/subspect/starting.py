@@ -1,4 +1,4 @@
-"""What a training starts from: pretrained weights, a detector trained before, or one shipped for this purpose."""
+"""What a training starts from: pretrained weights, a detector trained before, or one that ships for this."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Origin(NamedTuple):
     not_to_judge: frozenset[str] = frozenset()
 
 
-def start(detector: Detector, weights: str | None) -> Origin:
+def take_weights(detector: Detector, weights: str | None) -> Origin:
     """Gives a new detector the weights that its training starts from.
 
     Args:

@@ -61,16 +61,30 @@ class Stage(L.LightningModule):
     def preview(self) -> dict[str, Tensor]:
         """Pictures of the state of training by name, each ``(N, 3, H, W)`` in [0, 1]."""
 
-    def step_generator(self, purpose: str = "") -> torch.Generator:
-        """A generator on the module's device, seeded by seed, stage, purpose, step and process."""
-        return seeded_generator(self.device, self.seed, self.name, purpose, self.global_step, self.global_rank)
+    def step_generator(self, purpose: str = "", device: torch.device | None = None) -> torch.Generator:
+        """A generator seeded by seed, stage, purpose, step and process.
+
+        Args:
+            purpose: What is drawn.
+            device: Where; None for the module's device. What the host must know is drawn on the CPU, so that
+                it need not wait for the device.
+        """
+        device = self.device if device is None else device
+        return seeded_generator(device, self.seed, self.name, purpose, self.global_step, self.global_rank)
 
     def setup(self, stage: str) -> None:
         """Freezes everything but the trained modules, and lays the weights out channels-last."""
         self.requires_grad_(False)
         for module in self.trained():
             module.requires_grad_(True)
+        self.train_trained()
         self.to(memory_format=torch.channels_last)
+
+    def train_trained(self) -> None:
+        """Puts the trained modules in training mode and everything else in evaluation mode."""
+        self.eval()
+        for module in self.trained():
+            module.train()
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The batches that are left, as Lightning asks for them."""
@@ -149,6 +163,8 @@ def learning_rate_factor(step: int, config: StageConfig) -> float:
             return 1.0
         case "step":
             return 1.0 if step < 0.8 * config.steps else 0.1
+        case "two_steps":
+            return 0.2 ** ((step >= 0.8 * config.steps) + (step >= 0.9 * config.steps))
         case "cosine":
             progress = (step - config.warmup) / max(1, config.steps - config.warmup)
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
@@ -294,8 +310,10 @@ class _Previews(Callback):
         last = trainer.global_step == trainer.max_steps
         if trainer.is_global_zero and (last or trainer.global_step % self.every == 0):
             assert isinstance(pl_module, Stage)
+            pl_module.eval()  # as the pictures of a finished detector; BatchNorm must not learn from them
             with torch.no_grad():
                 self._write(pl_module.preview(), trainer.global_step)
+            pl_module.train_trained()
 
     def _write(self, pictures: dict[str, Tensor], step: int) -> None:
         arrays = {

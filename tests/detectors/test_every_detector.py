@@ -14,9 +14,9 @@ from subspect.detectors.configuration import configure, from_dict, to_yaml
 from subspect.detectors.registry import METHODS, find_method, find_preset
 from subspect.storage import load_detector, save_detector
 from subspect.training import fit
-from tiny import DSR, QUIET, write_data_set, write_latent_model
+from tiny import DRAEM, DSR, QUIET, write_data_set, write_latent_model
 
-TINY = {"dsr": DSR}
+TINY = {"dsr": DSR, "draem": DRAEM}
 SIZES = [(64, 64), (70, 101), (96, 64), (33, 129)]
 
 pytestmark = pytest.mark.parametrize("method", METHODS)
@@ -31,8 +31,21 @@ def weights(tmp_path_factory) -> str:
 def detector(method, weights) -> Detector:
     torch.manual_seed(0)
     made = find_method(method).build(TINY[method])
-    made.start(weights)
+    made.start(weights if method == "dsr" else None)
+    settle(made)
     return made.eval()
+
+
+@torch.no_grad()
+def settle(detector: Detector) -> None:
+    """Gives BatchNorm, where there is any, the statistics of a batch; without them maps are flat."""
+    norms = [layer for layer in detector.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        detector.train()(pictures(4, (96, 96), seed=9))
+    for norm in norms:
+        norm.momentum = 0.1
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> torch.Tensor:
@@ -99,8 +112,11 @@ def test_each_stage_moves_what_it_trains_and_nothing_else(detector, tmp_path):
     images = training_images(detector, tmp_path / "data")
     for number, stage in enumerate(detector.stages(images, seed=0)):
         before = snapshot(detector)
-        modules = {id(value) for module in stage.trained() for value in module.parameters()}
-        trained = {name for name, value in detector.named_parameters() if id(value) in modules}
+        # Storage tells which of the detector's values, running means among them, are the trained modules'.
+        places = {
+            value.data_ptr() for module in stage.trained() for value in module.state_dict().values()
+        }  # fmt: skip
+        trained = {name for name, value in detector.state_dict().items() if value.data_ptr() in places}
         assert trained
         losses = record_losses(stage)
         fit([stage], tmp_path / str(number), QUIET)

@@ -23,6 +23,7 @@ def build_parser() -> ArgumentParser:
         ("inspect", add_inspect, "find and outline defects in pictures"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
+        ("import-draem", add_import_draem, "make a detector of checkpoints of DRAEM's authors"),
         ("config", add_config, "print a preset's configuration as YAML"),
         ("demo", add_demo, "show it all on built-in surfaces: train, evaluate, inspect, a page of pictures"),
     ):
@@ -82,7 +83,10 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=str,
-        help="to start from: a detector's folder, or pretrained weights (a file or hub id, with #SHA256 if you like)",
+        help="to start from: a detector's folder, or weights (a file or hub id, with #SHA256 if you like)",
+    )
+    parser.add_argument(
+        "--textures", type=Path, help="folder of pictures that draem paints its training defects with"
     )
     parser.add_argument(
         "--anomalies", type=int, default=0, help="annotated anomalous images that may be learnt from"
@@ -151,6 +155,14 @@ def add_import_dsr(parser: ArgumentParser) -> None:
         parser.add_argument(
             f"--{module}", type=Path, required=True, help="the reference's .pckl of this module"
         )
+    parser.add_argument("--image-size", type=str, default="256", help="S or HxW (default: 256)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the detector to make")
+
+
+def add_import_draem(parser: ArgumentParser) -> None:
+    """Arguments of ``import-draem``."""
+    parser.add_argument("--reconstructive", type=Path, required=True, help="the reference's NAME.pckl")
+    parser.add_argument("--discriminative", type=Path, required=True, help="the reference's NAME_seg.pckl")
     parser.add_argument("--image-size", type=str, default="256", help="S or HxW (default: 256)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the detector to make")
 

@@ -99,7 +99,15 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
         calibration_fraction=given.calibration_fraction,
         anomalies=given.anomalies,
     )
-    run = TrainingRun(given.method, config, data, given.seed, given.weights, given.false_alarm_rate)
+    run = TrainingRun(
+        given.method,
+        config,
+        data,
+        given.seed,
+        given.weights,
+        given.false_alarm_rate,
+        textures=None if given.textures is None else str(given.textures.resolve()),
+    )
     resume = given.resume and (output == given.output or output.exists())
     detector = train(run, output, RunOptions(_fit_options(given), resume, given.skip_unreadable))
     if (calibration := detector.calibration) is not None:
@@ -210,6 +218,16 @@ def _import_dsr(given: Namespace) -> int:
     return 0
 
 
+def _import_draem(given: Namespace) -> int:
+    from subspect.detectors.draem.reference import MODULES, import_reference
+    from subspect.storage import save_detector
+
+    detector = import_reference({module: given[module] for module in MODULES}, image_size(given.image_size))
+    save_detector(detector, given.output, {})
+    print(f"written: {given.output}; it has no threshold: give --threshold to inspect")
+    return 0
+
+
 def _config(given: Namespace) -> int:
     from subspect.detectors.configuration import configure, to_yaml
     from subspect.detectors.registry import find_preset
@@ -233,6 +251,7 @@ COMMANDS = {
     "inspect": _inspect,
     "pretrain": _pretrain,
     "import-dsr": _import_dsr,
+    "import-draem": _import_draem,
     "config": _config,
     "demo": _demo,
 }

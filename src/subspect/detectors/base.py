@@ -16,6 +16,7 @@ from subspect.images import resize
 if TYPE_CHECKING:
     from subspect.calibration import Calibration
     from subspect.datasets.loading import TrainingImages
+    from subspect.datasets.textures import Textures
     from subspect.detectors.config import DetectorConfig
     from subspect.training import Stage
 
@@ -81,6 +82,18 @@ class Detector(nn.Module, ABC):
     def ships_with(self) -> str | None:
         """The detector in the package's assets that trainings of this configuration start from, if any."""
         return None
+
+    def use_textures(self, textures: Textures | None) -> None:
+        """Takes the pictures that simulated defects are made of; nothing for methods without any.
+
+        Args:
+            textures: What the user named; None takes the method's own choice.
+
+        Raises:
+            ValueError: The method has no use for textures.
+        """
+        if textures is not None:
+            raise ValueError(f"{self.method} uses no textures, but {textures.origin} was given; leave it out")
 
     def provenance(self) -> dict[str, Any]:
         """Where pretrained weights came from, for ``detector.json``; empty for methods without any."""

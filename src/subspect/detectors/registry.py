@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
+from subspect.detectors.draem import config as draem_config
+from subspect.detectors.draem.model import Draem
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
 
@@ -27,6 +29,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
+    "draem": Method(Draem, draem_config.DraemConfig, draem_config.PRESETS),
 }
 
 

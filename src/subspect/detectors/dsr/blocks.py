@@ -89,10 +89,3 @@ def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
 def halving(channels_in: int, channels_out: int) -> nn.Conv2d:
     """4x4 convolution that halves height and width."""
     return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1)
-
-
-def normal_start(module: nn.Module) -> None:
-    """Draws the convolution weights of a module from N(0, 0.02), as the reference; biases stay."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, 0.02)

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
-from subspect.detectors.dsr.blocks import normal_start
 from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet, doubled
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
+from subspect.detectors.initialisation import normal_start
+from subspect.detectors.scoring import image_score
 from subspect.images import crop, pad_to_multiple
 from subspect.training import Stage
 
 SIZE_MULTIPLE = 32
-_SMOOTHING = 21
 # The light modules' resolutions, as fractions of the image's: that of the high features, and half.
 _DETECTION_STRIDE = 4
 _UPSAMPLING_STRIDE = 2
@@ -206,12 +206,6 @@ class Dsr(Detector):
     def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Takes back where the latent model came from."""
         self.latent_source = dict(provenance.get("latent_model", {}))
-
-
-def image_score(anomaly_map: Tensor) -> Tensor:
-    """The maximum of maps ``(N, 1, H, W)`` after a 21x21 mean filter that counts the zeros around them."""
-    smoothed = F.avg_pool2d(anomaly_map, _SMOOTHING, stride=1, padding=_SMOOTHING // 2)
-    return smoothed.amax((1, 2, 3))
 
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:

@@ -6,13 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subspect.detectors.dsr.blocks import (
-    ResidualStack,
-    double_conv,
-    doubling,
-    normal_start,
-    up_conv,
-)
+from subspect.detectors.dsr.blocks import ResidualStack, double_conv, doubling, up_conv
+from subspect.detectors.initialisation import normal_start
 
 
 class SubspaceRestriction(nn.Module):

@@ -1,20 +1,15 @@
-"""Weights of the authors' released code: their key names in ours, and the reader of their checkpoints."""
+"""Weights of the authors' released code: their key names in ours, and a detector made of their checkpoints."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
-from torch import Tensor
-
+from subspect.detectors.checkpoints import load_checkpoints
 from subspect.detectors.dsr.config import PRESETS
 from subspect.detectors.dsr.model import Dsr
 
-# Pairs of a regular expression on the reference's name and what it becomes, applied in order.
 _RESIDUAL = (r"_residual_stack\._layers\.(\d)\._block\.1\.", r"residual.blocks.\1.spatial.")
 _RESIDUAL_POINTWISE = (r"_residual_stack\._layers\.(\d)\._block\.3\.", r"residual.blocks.\1.pointwise.")
 _LATENT = (
@@ -65,7 +60,7 @@ _UNET = (
     (r"^unet\.decoder\.fin_out\.0\.", "out."),
 )
 
-_RULES = {
+_RENAMES = {
     "latent_model": _LATENT,
     "low_subspace": _SUBSPACE,
     "high_subspace": _SUBSPACE,
@@ -76,22 +71,7 @@ _RULES = {
 # The reference's Sequentials hold conv, norm, ReLU twice, as ours, so that 0 and 3 are the convolutions.
 
 
-def translate(module: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A reference state dict under our names.
-
-    Args:
-        module: Which of ``Dsr``'s modules it belongs to, e.g. ``low_subspace``.
-        state: Names and tensors as the reference saved them.
-    """
-    translated = {}
-    for name, tensor in state.items():
-        for pattern, replacement in _RULES[module]:
-            name = re.sub(pattern, replacement, name)
-        translated[name] = tensor
-    return translated
-
-
-MODULES = tuple(_RULES)
+MODULES = tuple(_RENAMES)
 """The modules of ``Dsr`` that have a checkpoint of their own."""
 
 
@@ -106,15 +86,7 @@ def import_reference(checkpoints: Mapping[str, Path], image_size: tuple[int, int
     Raises:
         ValueError: A checkpoint does not hold the module it is given for, or one is missing.
     """
-    missing = sorted(set(_RULES) - set(checkpoints))
-    if missing:
-        raise ValueError(f"no checkpoint given for: {', '.join(missing)}")
     detector = Dsr(replace(PRESETS["paper"], image_size=image_size))
-    for module, path in checkpoints.items():
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            getattr(detector, module).load_state_dict(translate(module, state))
-        except (RuntimeError, UnpicklingError, LookupError, AttributeError, TypeError, EOFError) as error:
-            raise ValueError(f"{path} does not hold the reference's {module}") from error
+    load_checkpoints(detector, checkpoints, _RENAMES)
     detector.latent_source = {"imported_from": {name: path.name for name, path in checkpoints.items()}}
     return detector.eval()
