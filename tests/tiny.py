@@ -14,6 +14,7 @@ from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.riad.config import RiadConfig
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.training import FitOptions
@@ -38,6 +39,13 @@ DSR = DsrConfig(
     upsampling_stage=StageConfig(steps=2, batch_size=2, learning_rate=1e-3),
 )
 """The make-up of preset ``fast``, a thousandth of its work."""
+
+RIAD = RiadConfig(
+    image_size=(64, 64),
+    width=4,
+    training_crop=48,
+    inpainting_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
+)
 
 QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
 FREQUENT = replace(QUIET, checkpoint_every=2)

@@ -9,6 +9,8 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.riad import config as riad_config
+from subspect.detectors.riad.model import Riad
 
 
 class Method(NamedTuple):
@@ -27,6 +29,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
+    "riad": Method(Riad, riad_config.RiadConfig, riad_config.PRESETS),
 }
 
 
