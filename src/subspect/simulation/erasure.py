@@ -1,4 +1,4 @@
-"""Erasure for inpainting (RIAD): a picture's grid cells, shared out among disjoint sets, each erased in turn."""
+"""Erasure for inpainting (RIAD): the cells of a grid, shared out at random among disjoint sets."""
 
 from __future__ import annotations
 

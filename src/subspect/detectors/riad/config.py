@@ -45,7 +45,7 @@ PRESETS = {
         width=16,
         training_crop=128,
         inpainting_stage=StageConfig(
-            steps=3000, batch_size=4, learning_rate=1e-3, schedule="cosine", warmup=30
+            steps=3000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30
         ),
     ),
 }

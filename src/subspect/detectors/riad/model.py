@@ -103,11 +103,11 @@ def smoothed(maps: Tensor) -> Tensor:
 def _parts(inputs: Tensor) -> Sequence[Tensor]:
     """A batch in parts of ``_PIXELS_AT_ONCE`` pixels, at least one image each."""
     height, width = inputs.shape[2:]
-    return inputs.split(max(1, _PIXELS_AT_ONCE // (height * width)))
+    return torch.split(inputs, max(1, _PIXELS_AT_ONCE // (height * width)))
 
 
 def _fixed_order(cells: int) -> Tensor:
     """A permutation of ``range(cells)`` that is the same everywhere and always."""
     # RandomState, because NumPy promises that its numbers never change, and no torch generator, because
     # that would go on drawing, call by call, in an exported detector.
-    return torch.from_numpy(np.random.RandomState(0).permutation(cells))  # noqa: NPY002
+    return torch.from_numpy(np.random.RandomState(0).permutation(cells))

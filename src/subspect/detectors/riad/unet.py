@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -24,9 +26,9 @@ class InpaintingUNet(nn.Module):
         self.first = _convolutions(nn.Conv2d(3, width, 3, padding=1, bias=False), width)
         self.down = nn.ModuleList(
             _convolutions(nn.Conv2d(above, below, 4, stride=2, padding=1, bias=False), below)
-            for above, below in zip(widths[:-1], widths[1:], strict=True)
+            for above, below in pairwise(widths)
         )
-        upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        upwards = list(pairwise(reversed(widths)))
         self.enlarge = nn.ModuleList(
             nn.ConvTranspose2d(below, above, 4, stride=2, padding=1) for below, above in upwards
         )
