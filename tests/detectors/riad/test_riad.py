@@ -23,7 +23,7 @@ from subspect.images import pad_to_multiple
 from subspect.losses import ssim_map
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.training import fit, learning_rate_factor
-from tiny import QUIET, RIAD, write_data_set
+from tiny import FREQUENT, QUIET, RIAD, write_data_set
 
 
 class Seen(torch.nn.Module):
@@ -238,6 +238,27 @@ def test_previews_change_nothing_that_is_trained(tmp_path):
         weights.append(stage.detector.state_dict())
     for name, value in weights[0].items():
         assert torch.equal(value, weights[1][name]), name
+
+
+def test_a_training_that_broke_off_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
+    config = replace(RIAD, inpainting_stage=StageConfig(4, 2, learning_rate=1e-3, schedule="cosine"))
+    whole = training_stage(tmp_path / "data", config)
+    fit([whole], tmp_path / "whole", FREQUENT)
+    broken = training_stage(tmp_path / "data2", config)
+    step = broken.training_step
+
+    def breaking(*arguments):
+        if broken.global_step == 3:
+            raise InterruptedError
+        return step(*arguments)
+
+    monkeypatch.setattr(broken, "training_step", breaking)
+    with pytest.raises(InterruptedError):
+        fit([broken], tmp_path / "run", FREQUENT)
+    resumed = training_stage(tmp_path / "data3", config)
+    fit([resumed], tmp_path / "run", FREQUENT, resume=True)
+    for name, value in whole.detector.state_dict().items():
+        assert torch.equal(value, resumed.detector.state_dict()[name]), name
 
 
 def test_bfloat16_gives_about_the_same_map_and_trains(detector, tmp_path):

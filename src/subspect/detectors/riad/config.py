@@ -39,6 +39,8 @@ class RiadConfig(DetectorConfig):
             raise ValueError(f"the training crop is a multiple of 16, got {self.training_crop}")
 
 
+# ``paper``: 28.8 M parameters, 1,308 GFLOP an image of 256x256 (12 passes); ``fast``: 1.8 M and 83 GFLOP, 2.0
+# processor seconds a training step (8 crops of 128x128, one thread of a busy Xeon).
 PRESETS = {
     "paper": RiadConfig(),
     "fast": RiadConfig(

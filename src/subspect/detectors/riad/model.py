@@ -20,7 +20,7 @@ from subspect.training import Stage
 
 SIZE_MULTIPLE = 16
 _SMOOTHING = 21
-# Of network inputs at a time: 12 images of 256x256, for which preset ``paper`` takes about 1.5 GB.
+# Of network inputs at a time: 12 images of 256x256, for which preset ``paper`` takes about 1.1 GB.
 _PIXELS_AT_ONCE = 12 * 256 * 256
 
 
