@@ -15,6 +15,7 @@ from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.riad.config import RiadConfig
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.training import FitOptions
@@ -49,6 +50,13 @@ DRAEM = DraemConfig(
     training=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
 )
 """As ``fast``, but for the work."""
+
+RIAD = RiadConfig(
+    image_size=(64, 64),
+    width=4,
+    training_crop=48,
+    inpainting_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
+)
 
 QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
 FREQUENT = replace(QUIET, checkpoint_every=2)

@@ -11,6 +11,8 @@ from subspect.detectors.draem import config as draem_config
 from subspect.detectors.draem.model import Draem
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.riad import config as riad_config
+from subspect.detectors.riad.model import Riad
 
 
 class Method(NamedTuple):
@@ -30,6 +32,7 @@ class Method(NamedTuple):
 METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
     "draem": Method(Draem, draem_config.DraemConfig, draem_config.PRESETS),
+    "riad": Method(Riad, riad_config.RiadConfig, riad_config.PRESETS),
 }
 
 

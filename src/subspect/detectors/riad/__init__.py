@@ -1,0 +1,1 @@
+"""RIAD, reconstruction by inpainting (Zavrtanik, Kristan, Skočaj, Pattern Recognition 2021)."""
