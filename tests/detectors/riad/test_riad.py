@@ -77,14 +77,15 @@ def test_inpaintings_are_those_of_each_set_of_each_image_alone(detector):
 
 def test_inference_is_cut_into_parts_and_training_is_not(detector, monkeypatch):
     monkeypatch.setattr(model, "_PIXELS_AT_ONCE", 4 * 32 * 32 + 5)
-    detector.unet = seen = Seen(0.0)
+    detector.unet = seen = Seen(0.0).eval()
     detector.inpaint(pictures(3, 3, 32, 32), masks((32, 32)))
     assert seen.batches == [4, 4, 1]
     seen.batches.clear()
     detector.inpaint(pictures(2, 3, 96, 96), masks((96, 96)))
     assert seen.batches == [1] * 6
     seen.batches.clear()
-    detector.train().inpaint(pictures(3, 3, 32, 32), masks((32, 32)))
+    seen.train()
+    detector.inpaint(pictures(3, 3, 32, 32), masks((32, 32)))
     assert seen.batches == [9]
 
 
