@@ -52,6 +52,7 @@ class StageConfig:
         learning_rate: Adam's rate after warm-up.
         schedule: ``constant``; ``step``: a tenth after 80 % of the steps; ``cosine``: down to zero.
         warmup: Steps in which the rate rises linearly from zero.
+        weight_decay: Share of the weights that Adam adds to their gradients.
     """
 
     steps: int
@@ -59,6 +60,7 @@ class StageConfig:
     learning_rate: float = 2e-4
     schedule: Schedule = "constant"
     warmup: int = 0
+    weight_decay: float = 0.0
 
     def scaled_to(self, steps: int) -> StageConfig:
         """The same stage in ``steps`` steps, at least one, the warm-up in proportion."""

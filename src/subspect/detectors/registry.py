@@ -9,6 +9,8 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.uninformed_students import config as students_config
+from subspect.detectors.uninformed_students.model import UninformedStudents
 
 
 class Method(NamedTuple):
@@ -27,6 +29,9 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
+    "uninformed_students": Method(
+        UninformedStudents, students_config.UninformedStudentsConfig, students_config.PRESETS
+    ),
 }
 
 

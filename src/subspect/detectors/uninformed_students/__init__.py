@@ -1,0 +1,1 @@
+"""Uninformed Students (Bergmann et al., CVPR 2020), one concept a file."""
