@@ -1,11 +1,10 @@
-"""Backbones: networks of timm pretrained on ImageNet, by hub id or from a local file, as frozen feature extractors."""
+"""Backbones: networks of timm, pretrained on ImageNet, as frozen extractors of feature maps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import timm
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -20,8 +19,29 @@ class MissingLevelError(WeightsError):
     """Weights that end before the feature level asked for."""
 
 
-def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> nn.Module:
-    """A frozen network that returns the feature maps of some levels.
+class Backbone(nn.Module):
+    """A frozen network that gives the feature maps of some levels.
+
+    Args:
+        network: Of timm, made with ``features_only``.
+
+    Attributes:
+        channels: Channels of each level.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        information: timm.models.FeatureInfo = network.feature_info  # type: ignore[assignment]
+        self.channels = tuple(int(count) for count in information.channels())
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps ``(N, C, h, w)``, one a level, of RGB images ``(N, 3, H, W)`` in [0, 1]."""
+        return self.network(normalise(images))
+
+
+def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> Backbone:
+    """A pretrained network, frozen and in evaluation mode.
 
     Args:
         name: Name in timm, e.g. ``resnet18.tv_in1k``.
@@ -30,10 +50,6 @@ def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> nn.M
             those that timm names, from the hub.
         levels: Which, 1 for the first (a quarter of the resolution in ResNets) to 4 for the last.
 
-    Returns:
-        A module from normalised images ``(N, 3, H, W)`` to a list of maps ``(N, C, h, w)``, one a level, with
-        ``feature_info.channels()`` saying their C; in evaluation mode, without gradients.
-
     Raises:
         MissingLevelError: The file has no weights for one of the levels.
         WeightsError: There is no such network, or its weights cannot be had; the message says what to fetch.
@@ -41,9 +57,9 @@ def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> nn.M
     if not timm.is_model(name):
         raise WeightsError(f"no network {name!r} in timm {timm.__version__}; see timm.list_models()")
     if weights is None:
-        return _frozen(_from_timm(name, levels))
-    network = timm.create_model(name, features_only=True, out_indices=tuple(levels))
+        return Backbone(_from_timm(name, levels))
     path = find_weights(weights, "model.safetensors")
+    network = timm.create_model(name, features_only=True, out_indices=tuple(levels))
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -58,14 +74,12 @@ def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> nn.M
         network.load_state_dict({key: tensors[key] for key in needed}, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"{path} does not fit {name}: {error}") from error
-    return _frozen(network)
+    return Backbone(network)
 
 
 def normalise(images: Tensor) -> Tensor:
     """RGB images ``(N, 3, H, W)`` in [0, 1], shifted and scaled as for training on ImageNet."""
-    mean, std = (
-        torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in (_MEAN, _STD)
-    )
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
     return (images - mean) / std
 
 
@@ -74,10 +88,6 @@ def _from_timm(name: str, levels: Sequence[int]) -> nn.Module:
         return timm.create_model(name, pretrained=True, features_only=True, out_indices=tuple(levels))
     except Exception as error:  # the hub's client has a dozen kinds, and its transport more
         raise WeightsError(
-            f"the weights of {name} are neither on this machine nor could they be fetched from the hub ({error});"
-            f" without a network, fetch model.safetensors of timm/{name} elsewhere and give its path"
+            f"the weights of {name} are neither on this machine nor could they be fetched from the hub"
+            f" ({error}); without a network, fetch model.safetensors of timm/{name} elsewhere and give its path"
         ) from error
-
-
-def _frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)

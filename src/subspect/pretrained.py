@@ -1,4 +1,4 @@
-"""Pretrained weights: found by file or hub id with their checksum checked; written and read with what they are."""
+"""Pretrained weights: found by file or hub id, checksums checked; written and read with what they are."""
 
 from __future__ import annotations
 

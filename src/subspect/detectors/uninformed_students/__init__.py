@@ -1,1 +1,1 @@
-"""Uninformed Students (Bergmann et al., CVPR 2020), one concept a file."""
+"""Uninformed Students (Bergmann, Fauser, Sattlegger and Steger, CVPR 2020)."""

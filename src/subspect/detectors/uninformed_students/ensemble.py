@@ -86,11 +86,11 @@ class Ensemble(nn.Module):
         return target, torch.stack(answers)
 
     def disagree(self, images: Tensor) -> Disagreement:
-        """E and v of normalised images ``(N, 3, H, W)``, as they are."""
+        """Both for normalised images ``(N, 3, H, W)``."""
         return disagreement(*self.compare(images))
 
     def standardise(self, found: Disagreement) -> Disagreement:
-        """E and v as z-scores."""
+        """Both as z-scores."""
         return Disagreement(self.errors.standardise(found.error), self.variances.standardise(found.variance))
 
     def _at_least_float(self, descriptors: Tensor) -> Tensor:

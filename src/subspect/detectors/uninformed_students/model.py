@@ -24,9 +24,10 @@ _WHITE = 10.0
 
 
 class UninformedStudents(Detector):
-    """Uninformed Students (paper, section 3). Anomaly map: the z-scores of e and v, added, mean over patch sizes.
+    """Uninformed Students (paper, section 3).
 
-    The anomaly score is the map's maximum. Images of any size are taken; around them the picture is reflected.
+    Anomaly map: the z-scores of e and v, added, mean over patch sizes; anomaly score: its maximum. Images of
+    any size are taken; around them the picture is reflected.
 
     Args:
         config: The defaults are the paper's.
@@ -53,7 +54,7 @@ class UninformedStudents(Detector):
         """Z-scores of e and v, each the mean over patch sizes, ``(N, 1, H, W)``."""
         height, width = images.shape[-2:]
         positions = height * width // self.config.stride**2
-        chunks = images.split(max(1, _POSITIONS_AT_ONCE // max(1, positions)))
+        chunks = torch.split(images, max(1, _POSITIONS_AT_ONCE // max(1, positions)))
         found = [self._disagree(normalise(chunk)) for chunk in chunks]
         errors, variances = (torch.cat(maps) for maps in zip(*found, strict=True))
         size = (height, width)
@@ -62,9 +63,13 @@ class UninformedStudents(Detector):
         )
 
     def _disagree(self, images: Tensor) -> Disagreement:
-        found = [ensemble.standardise(ensemble.disagree(images)) for ensemble in self.ensembles]
+        found = [ensemble.standardise(ensemble.disagree(images)) for ensemble in self.each_ensemble()]
         errors, variances = zip(*found, strict=True)
         return Disagreement(torch.stack(errors).mean(0), torch.stack(variances).mean(0))
+
+    def each_ensemble(self) -> list[Ensemble]:
+        """The ensembles, in the order of the patch sizes."""
+        return [ensemble for ensemble in self.ensembles if isinstance(ensemble, Ensemble)]
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
         """Descriptor statistics, the students of each patch size, statistics of their disagreement."""
@@ -74,15 +79,15 @@ class UninformedStudents(Detector):
 
     @torch.no_grad()
     def inner_pictures(self, images: Tensor) -> dict[str, Tensor]:
-        """Students' error and predictive variance: black at the mean of normal images, white 10 deviations up."""
+        """Z-scores of error and predictive variance, black at 0 (the mean of normal images), white at 10."""
         found = self.disagree(images)
         pictures = {"student error": found.error, "predictive variance": found.variance}
         return {name: (drawn / _WHITE).clamp(0, 1).expand(-1, 3, -1, -1) for name, drawn in pictures.items()}
 
     def start(self, weights: str | None) -> None:
-        """Takes over teachers: those named (a folder, a hub id, files with commas between), or those shipped."""
+        """Takes over teachers: those named, see ``load_teachers``, or those shipped."""
         teachers = load_teachers(weights, self.config.patch_sizes, self.config.network)
-        for ensemble, (state, source) in zip(self.ensembles, teachers, strict=True):
+        for ensemble, (state, source) in zip(self.each_ensemble(), teachers, strict=True):
             ensemble.teacher.load_state_dict(state)
             self.teacher_sources[str(ensemble.patch_size)] = source
 

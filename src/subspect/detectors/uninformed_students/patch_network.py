@@ -98,6 +98,7 @@ class PatchNetwork(nn.Module):
 
     def _convolve(self, features: Tensor, place: int, stride: int, dilation: int) -> Tensor:
         convolution = self.convolutions[place]
+        assert isinstance(convolution, nn.Conv2d)
         features = F.conv2d(features, convolution.weight, convolution.bias, stride, 0, dilation)
         last = place == len(self.convolutions) - 1
         return features if last else F.leaky_relu(features, _SLOPE, inplace=True)
@@ -130,7 +131,7 @@ def surround(images: Tensor, network: PatchNetwork, stride: int) -> Tensor:
 
 
 def enlarge(grid: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """Maps on the grid of ``surround``, bilinearly between its pixels: ``(N, C, rows, columns)`` to ``size``."""
+    """Maps ``(N, C, rows, columns)`` on the grid of ``surround`` at every pixel, bilinearly between those."""
     if stride == 1:
         return grid
     rows, columns = grid.shape[-2:]

@@ -15,8 +15,7 @@ class Patches(Crops):
     """An endless supply of patches; patch number ``n`` is a function of ``n`` and the seed alone.
 
     As in the paper (section 4) a picture is zoomed so that its shorter side is 4 to 16 patches long, uniformly,
-    and one patch is cut anywhere; one in ten is grey. As the zoomed picture itself is never needed, the patch is
-    cut first.
+    and one patch is cut anywhere. As the zoomed picture itself is never needed, the patch is cut first.
     """
 
     def cut(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
@@ -31,7 +30,7 @@ def translation_margin(patch_size: int) -> int:
 
 
 def cut_centre(images: Tensor, size: int) -> Tensor:
-    """The central ``size`` x ``size`` of images ``(N, 3, H, W)`` that are larger by the same amount all around."""
+    """The central ``size`` x ``size`` of images ``(N, 3, S, S)``; S - size is even."""
     margin = (images.shape[-1] - size) // 2
     return images[..., margin : margin + size, margin : margin + size]
 

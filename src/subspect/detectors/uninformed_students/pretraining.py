@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from subspect.backbones import MissingLevelError, load_backbone, normalise
+from subspect.backbones import Backbone, MissingLevelError, load_backbone, normalise
 from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
@@ -54,17 +54,17 @@ class Distilled(nn.Module):
         size: Side that patches are enlarged to.
     """
 
-    def __init__(self, backbone: nn.Module, size: int) -> None:
+    def __init__(self, backbone: Backbone, size: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.size = size
-        self.channels: int = backbone.feature_info.channels()[0]
+        self.channels = backbone.channels[0]
 
     @torch.no_grad()
     def forward(self, patches: Tensor) -> Tensor:
         """Features ``(N, C)`` of patches ``(N, 3, p, p)`` in [0, 1]."""
         enlarged = resize(patches, (self.size, self.size), antialias=True)
-        return self.backbone(normalise(enlarged))[0].mean((2, 3))
+        return self.backbone(enlarged)[0].mean((2, 3))
 
 
 def load_distilled(config: TeacherConfig, weights: str | None) -> Distilled:

@@ -29,6 +29,7 @@ from subspect.training import Stage
 
 _PREVIEWED = 4
 _PASS_BATCH = 2
+Images = Subset[tuple[Tensor, Tensor]]
 
 
 def make_stages(detector: UninformedStudents, images: TrainingImages, seed: int) -> list[Stage]:
@@ -38,13 +39,8 @@ def make_stages(detector: UninformedStudents, images: TrainingImages, seed: int)
         ValueError: There are too few normal images to hold any out.
     """
     taught, validation = split_normals(images, detector.config.validation_share, seed)
-    students = (StudentStage(detector, ensemble, taught, seed) for ensemble in ensembles_of(detector))
+    students = (StudentStage(detector, ensemble, taught, seed) for ensemble in detector.each_ensemble())
     return [DescriptorPass(detector, taught, seed), *students, DisagreementPass(detector, validation, seed)]
-
-
-def ensembles_of(detector: UninformedStudents) -> list[Ensemble]:
-    """The detector's ensembles, as what they are."""
-    return [ensemble for ensemble in detector.ensembles if isinstance(ensemble, Ensemble)]
 
 
 def split_normals(images: TrainingImages, share: float, seed: int) -> tuple[Images, Images]:
@@ -70,9 +66,6 @@ def split_normals(images: TrainingImages, share: float, seed: int) -> tuple[Imag
         for held_out in (False, True)
     }
     return Subset(images, places[False]), Subset(images, places[True])
-
-
-Images = Subset[tuple[Tensor, Tensor]]
 
 
 class StudentStage(Stage):
@@ -139,7 +132,7 @@ class _Pass(Stage):
         super().__init__(name, StageConfig(-(-len(images) // _PASS_BATCH), _PASS_BATCH), seed)
         self.detector = detector
         self.images = images
-        self.ensembles = ensembles_of(detector)
+        self.ensembles = detector.each_ensemble()
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Every image once."""
@@ -210,9 +203,8 @@ class _InOrder(Sampler[list[int]]):
     """Batches of all places in order, from a step on."""
 
     def __init__(self, count: int, start_step: int) -> None:
-        self.batches = [
-            list(range(count))[first : first + _PASS_BATCH] for first in range(0, count, _PASS_BATCH)
-        ]
+        firsts = range(0, count, _PASS_BATCH)
+        self.batches = [list(range(first, min(first + _PASS_BATCH, count))) for first in firsts]
         self.start_step = start_step
 
     def __len__(self) -> int:

@@ -12,11 +12,11 @@ def distillation_loss(decoded: Tensor, target: Tensor) -> Tensor:
 
 
 def compactness_loss(descriptors: Tensor) -> Tensor:
-    """Sum of the correlations between different dimensions of descriptors ``(N, D)`` over the batch (equation 4).
+    """Sum of the correlations between different dimensions of a batch of descriptors (equation 4).
 
-    With their sign, as published. Open implementations correlate the samples of the batch instead. A dimension
-    that does not vary correlates with none. No D x D matrix is needed: all correlations add up to the variance
-    of the sum of the standardised dimensions.
+    With their sign, as published, for ``(N, D)``. Open implementations correlate the samples of the batch
+    instead. A dimension that does not vary correlates with none. No D x D matrix is needed: all correlations
+    add up to the variance of the sum of the standardised dimensions.
     """
     centred = descriptors - descriptors.mean(0)
     deviation = centred.square().mean(0).sqrt()

@@ -103,7 +103,7 @@ def _how_to(patch_size: int, config: NetworkConfig) -> str:
         return f"no preset of subspect pretrain-teacher has {config}; take the network of a preset"
     return (
         f"train it with `subspect pretrain-teacher PICTURES --patch-size {patch_size} --preset {presets[0]}"
-        f" --output teachers/{filename(patch_size)}` and give --weights teachers"
+        f" --weights BACKBONE --output teachers/{filename(patch_size)}` and give --weights teachers"
     )
 
 
