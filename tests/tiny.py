@@ -154,7 +154,7 @@ def pretrain_long(pictures: str, output: str, *, resume: bool = False) -> None:
     pretrain(pretraining_run(pictures), Path(output), FREQUENT, resume=resume)
 
 
-TEACHER = TeacherConfig(PATCH_NETWORK, StageConfig(40, 4, learning_rate=1e-3), backbone_size=32)
+TEACHER = TeacherConfig(PATCH_NETWORK, StageConfig(40, 4, learning_rate=1e-3), backbone_size=16)
 
 
 def teacher_run(pictures: str, backbone: str, **changes: object) -> TeacherRun:

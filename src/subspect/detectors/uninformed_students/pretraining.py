@@ -42,7 +42,6 @@ from subspect.training import FitOptions, Stage, check_options, fit
 
 _GREY_SHARE = 0.1
 _LAST_LEVEL, _THIRD_LEVEL = 4, 3
-_JUDGED_PATCHES = 2048
 _JUDGED_AT_ONCE = 128
 
 
@@ -151,11 +150,12 @@ class TeacherStage(Stage):
         return {"patch": torch.stack([self.patches[number] for number in range(4)])}
 
     @torch.no_grad()
-    def judge(self, paths: Sequence[Path]) -> dict[str, Any]:
+    def judge(self, paths: Sequence[Path], patches: int = 1024) -> dict[str, Any]:
         """How well the teacher describes patches of pictures it has not seen.
 
         Args:
             paths: Held-out pictures; the same patches of them every time.
+            patches: How many in all, a multiple of 128.
 
         Returns:
             ``distillation`` and ``compactness``, the unweighted losses, and ``explained``, the share of the
@@ -163,11 +163,11 @@ class TeacherStage(Stage):
         """
         held_out = Patches(paths, self.teacher.patch_size, self.seed, _GREY_SHARE)
         described, decoded, targets = [], [], []
-        for first in range(0, _JUDGED_PATCHES, _JUDGED_AT_ONCE):
-            patches = torch.stack([held_out[first + place] for place in range(_JUDGED_AT_ONCE)])
-            described.append(self.describe(patches))
+        for first in range(0, patches, _JUDGED_AT_ONCE):
+            batch = torch.stack([held_out[first + place] for place in range(_JUDGED_AT_ONCE)])
+            described.append(self.describe(batch))
             decoded.append(self.decoder(described[-1]))
-            targets.append(self.distilled(patches))
+            targets.append(self.distilled(batch))
         target = torch.cat(targets)
         distillation = float(distillation_loss(torch.cat(decoded), target))
         return {

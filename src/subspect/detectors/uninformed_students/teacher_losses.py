@@ -18,10 +18,14 @@ def compactness_loss(descriptors: Tensor) -> Tensor:
     instead. A dimension that does not vary correlates with none. No D x D matrix is needed: all correlations
     add up to the variance of the sum of the standardised dimensions.
     """
-    centred = descriptors - descriptors.mean(0)
-    deviation = centred.square().mean(0).sqrt()
-    varies = deviation > 0
-    standardised = torch.where(varies, centred / deviation.clamp(min=torch.finfo(deviation.dtype).tiny), 0.0)
+    mean = descriptors.mean(0)
+    centred = descriptors - mean
+    variance = centred.square().mean(0)
+    # What rounding leaves of a constant dimension; its root has no finite gradient.
+    precision = torch.finfo(descriptors.dtype)
+    floor = (4 * precision.eps * mean.detach()).square() + precision.tiny
+    varies = variance > floor
+    standardised = centred * torch.where(varies, variance.clamp(min=floor).rsqrt(), 0.0)
     return standardised.sum(1).square().mean() - varies.sum()
 
 
