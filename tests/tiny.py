@@ -154,11 +154,11 @@ def pretrain_long(pictures: str, output: str, *, resume: bool = False) -> None:
     pretrain(pretraining_run(pictures), Path(output), FREQUENT, resume=resume)
 
 
-TEACHER = TeacherConfig(PATCH_NETWORK, StageConfig(40, 4, learning_rate=1e-3), backbone_size=16)
+TEACHER = TeacherConfig(PATCH_NETWORK, StageConfig(24, 4, learning_rate=1e-3), backbone_size=16)
 
 
 def teacher_run(pictures: str, backbone: str, **changes: object) -> TeacherRun:
-    """40 steps, with triplets."""
+    """24 steps, with triplets."""
     return replace(
         TeacherRun(17, replace(TEACHER, metric_weight=0.5), (pictures,), backbone, held_out=0.2), **changes
     )

@@ -107,7 +107,7 @@ PRESETS = {
         network=_NARROW,
         stride=4,
         student_stage=StageConfig(
-            steps=1500, batch_size=1, learning_rate=1e-3, schedule="cosine", warmup=30, weight_decay=1e-5
+            steps=2500, batch_size=1, learning_rate=1e-3, schedule="cosine", warmup=30, weight_decay=1e-5
         ),
     ),
 }

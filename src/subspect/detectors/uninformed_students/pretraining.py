@@ -150,7 +150,7 @@ class TeacherStage(Stage):
         return {"patch": torch.stack([self.patches[number] for number in range(4)])}
 
     @torch.no_grad()
-    def judge(self, paths: Sequence[Path], patches: int = 1024) -> dict[str, Any]:
+    def judge(self, paths: Sequence[Path], patches: int = 512) -> dict[str, Any]:
         """How well the teacher describes patches of pictures it has not seen.
 
         Args:
