@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from subspect.codes import flatten_features
 from subspect.detectors.config import StageConfig
@@ -16,6 +18,14 @@ from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.riad.config import RiadConfig
+from subspect.detectors.uninformed_students.config import (
+    NetworkConfig,
+    TeacherConfig,
+    UninformedStudentsConfig,
+)
+from subspect.detectors.uninformed_students.patch_network import PatchNetwork
+from subspect.detectors.uninformed_students.pretraining import TeacherRun, pretrain_teacher
+from subspect.detectors.uninformed_students.teacher_weights import filename, save_teacher
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.training import FitOptions
@@ -57,6 +67,15 @@ RIAD = RiadConfig(
     training_crop=48,
     inpainting_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
 )
+
+PATCH_NETWORK = NetworkConfig(width=4, descriptor=6)
+STUDENTS = UninformedStudentsConfig(
+    image_size=(64, 64),
+    network=PATCH_NETWORK,
+    validation_share=0.3,
+    student_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3, weight_decay=1e-5),
+)
+"""The make-up of preset ``paper``: all three patch sizes, descriptors at every pixel."""
 
 QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
 FREQUENT = replace(QUIET, checkpoint_every=2)
@@ -107,6 +126,23 @@ def write_latent_model(path: Path) -> str:
     return str(path)
 
 
+def write_teachers(folder: Path) -> str:
+    """Teachers with random weights on disk, to be given as ``weights``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(5)
+    for size in STUDENTS.patch_sizes:
+        save_teacher(PatchNetwork(size, PATCH_NETWORK), PATCH_NETWORK, folder / filename(size), {})
+    return str(folder)
+
+
+def write_backbone(path: Path) -> str:
+    """A ResNet-18 with random weights up to its third level on disk."""
+    torch.manual_seed(6)
+    network = timm.create_model("resnet18", features_only=True, out_indices=(3,))
+    save_file(network.state_dict(), path)
+    return str(path)
+
+
 def tiny_run(root: Path, weights: str, config: DsrConfig = DSR, **data: object) -> TrainingRun:
     """DSR on a data set of ``write_data_set``."""
     return TrainingRun("dsr", config, DataOptions(str(root), "folder", **data), weights=weights)
@@ -135,3 +171,32 @@ def pretraining_run(pictures: str, **changes: object) -> PretrainingRun:
 def pretrain_long(pictures: str, output: str, *, resume: bool = False) -> None:
     """A pretraining with a checkpoint every second step."""
     pretrain(pretraining_run(pictures), Path(output), FREQUENT, resume=resume)
+
+
+TEACHER = TeacherConfig(PATCH_NETWORK, StageConfig(24, 4, learning_rate=1e-3), backbone_size=16)
+
+
+def teacher_run(pictures: str, backbone: str, **changes: object) -> TeacherRun:
+    """24 steps, with triplets."""
+    return replace(
+        TeacherRun(17, replace(TEACHER, metric_weight=0.5), (pictures,), backbone, held_out=0.2), **changes
+    )
+
+
+def pretrain_teacher_long(pictures: str, backbone: str, output: str, *, resume: bool = False) -> None:
+    """A teacher's training with a checkpoint every second step."""
+    pretrain_teacher(teacher_run(pictures, backbone), Path(output), FREQUENT, resume=resume)
+
+
+LONG_STUDENTS = replace(
+    STUDENTS,
+    patch_sizes=(33,),
+    stride=4,
+    student_stage=StageConfig(30, 2, learning_rate=1e-3, schedule="cosine", warmup=5, weight_decay=1e-5),
+)
+
+
+def train_students_long(root: str, weights: str, output: str, *, resume: bool = False) -> None:
+    """Uninformed Students with a checkpoint every second step."""
+    run = TrainingRun("uninformed_students", LONG_STUDENTS, DataOptions(root, "folder"), weights=weights)
+    train(run, Path(output), RunOptions(FREQUENT, resume))

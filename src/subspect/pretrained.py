@@ -1,10 +1,20 @@
-"""Finding pretrained weights: a local file or a Hugging Face hub id, with its checksum checked."""
+"""Pretrained weights: found by file or hub id, checksums checked; written and read with what they are."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from subspect.files import share, write_atomically
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -39,6 +49,73 @@ def find_weights(source: str, filename: str) -> Path:
                 " that was meant; fetch it again"
             )
     return path
+
+
+class StoredWeights(NamedTuple):
+    """What ``write_weights`` wrote.
+
+    Attributes:
+        tensors: By name, float32.
+        config: Of the network.
+        report: How it was trained and how good it is.
+    """
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    report: dict[str, Any]
+
+
+def write_weights(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    report: Mapping[str, Any],
+    *,
+    half: bool = True,
+) -> str:
+    """Writes weights as one safetensors file, complete or not at all, with a checksum file beside it.
+
+    Args:
+        path: File to write; must not exist.
+        tensors: Weights by name.
+        config: What the network is, values JSON can hold.
+        report: How it was trained and how good it is, values JSON can hold.
+        half: In half precision.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        FileExistsError: The file exists.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists and is not overwritten; choose another name")
+    dtype = torch.float16 if half else torch.float32
+    kept = {name: tensor.detach().cpu().contiguous().to(dtype) for name, tensor in tensors.items()}
+    metadata = {"config": json.dumps(config), "report": json.dumps(report)}
+    write_atomically(path, lambda temporary: save_file(kept, temporary, metadata))
+    share(path)
+    return write_checksum(path)
+
+
+def read_weights(path: Path, kind: str) -> StoredWeights:
+    """Reads what ``write_weights`` wrote.
+
+    Args:
+        path: The file.
+        kind: What it should be, for the error, e.g. ``a latent model written by subspect pretrain``.
+
+    Raises:
+        WeightsError: It is something else.
+    """
+    try:
+        with safe_open(path, "pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
+        config, report = json.loads(metadata["config"]), json.loads(metadata.get("report", "{}"))
+        return StoredWeights(tensors, dict(config), dict(report))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} is not {kind}: {error}") from error
 
 
 def write_checksum(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from subspect.detectors.base import Detector
 from subspect.pretrained import WeightsError
-from subspect.storage import find_detector, load_detector, read_description
+from subspect.storage import DESCRIPTION, find_detector, load_detector, read_description
 
 logger = logging.getLogger("subspect")
 
@@ -37,8 +37,10 @@ def take_weights(detector: Detector, weights: str | None) -> Origin:
     Raises:
         ValueError: The weights cannot be had, or do not fit.
     """
-    if weights is not None and Path(weights).is_dir():
-        return _take_over(detector, find_detector(Path(weights)), weights)
+    if weights is not None:
+        earlier = find_detector(Path(weights))
+        if (earlier / DESCRIPTION).is_file():
+            return _take_over(detector, earlier, weights)
     detector.start(weights)
     shipped = detector.ships_with()
     if weights is not None or shipped is None:

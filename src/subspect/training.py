@@ -51,7 +51,7 @@ class Stage(L.LightningModule):
 
     @abstractmethod
     def trained(self) -> Sequence[nn.Module]:
-        """The modules that this stage trains; everything else stays frozen."""
+        """The modules that this stage trains or whose buffers it fills; everything else stays as it is."""
 
     @abstractmethod
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
@@ -90,10 +90,19 @@ class Stage(L.LightningModule):
         """The batches that are left, as Lightning asks for them."""
         return self.loader(self.global_step, self.trainer.global_rank, self.trainer.world_size)
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
+    @property
+    def gathers(self) -> bool:
+        """Whether the stage only fills buffers: no gradients, no loss, no optimiser, one device."""
+        return not any(True for module in self.trained() for _ in module.parameters())
+
+    def configure_optimizers(self) -> OptimizerLRScheduler | None:
         """Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
+        if self.gathers:
+            return None
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
+        optimizer = torch.optim.Adam(
+            trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.config)
         )
@@ -184,7 +193,7 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
     """
     if not resume and any((folder / "checkpoints").rglob("*.ckpt")):
         raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
-    uneven = [stage.name for stage in stages if stage.config.batch_size % options.devices]
+    uneven = [s.name for s in stages if not s.gathers and s.config.batch_size % options.devices]
     if uneven:
         raise ValueError(
             f"the batch size of {', '.join(uneven)} does not divide among {options.devices} devices; change one"
@@ -215,6 +224,8 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         # Frozen modules stay in evaluation mode on purpose; the other is between Lightning and PyTorch.
         warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")
         warnings.filterwarnings("ignore", message=".*treespec.*is deprecated")
+        if stage.gathers:
+            warnings.filterwarnings("ignore", message=".*returned `None`")
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -245,16 +256,18 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     callbacks: list[Callback] = [
         checkpoints,
         _LastCheckpoint(_final_checkpoint(stage, folder)),
-        LearningRateMonitor("step"),
         _Previews(folder / "previews" / stage.name, options.preview_every),
     ]
+    if not stage.gathers:
+        callbacks.append(LearningRateMonitor("step"))
     if options.progress:
         callbacks.append(TQDMProgressBar(leave=True))
+    devices = 1 if stage.gathers else options.devices
     return L.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
-        strategy="ddp_spawn" if options.devices > 1 else "auto",
+        strategy="ddp_spawn" if devices > 1 else "auto",
         precision=_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,

@@ -14,24 +14,38 @@ from subspect.detectors.configuration import configure, from_dict, to_yaml
 from subspect.detectors.registry import METHODS, find_method, find_preset
 from subspect.storage import load_detector, save_detector
 from subspect.training import fit
-from tiny import DRAEM, DSR, QUIET, RIAD, write_data_set, write_latent_model
+from tiny import (
+    DRAEM,
+    DSR,
+    QUIET,
+    RIAD,
+    STUDENTS,
+    write_data_set,
+    write_latent_model,
+    write_teachers,
+)
 
-TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD}
+TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD, "uninformed_students": STUDENTS}
+WEIGHTS = {
+    "dsr": lambda folder: write_latent_model(folder / "latent.safetensors"),
+    "uninformed_students": lambda folder: write_teachers(folder / "teachers"),
+}
+"""What a method starts from, written into a folder; methods without pretrained weights are not in it."""
 SIZES = [(64, 64), (70, 101), (96, 64), (33, 129)]
 
 pytestmark = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> str:
-    return write_latent_model(tmp_path_factory.mktemp("weights") / "latent.safetensors")
+def weights(tmp_path_factory) -> dict[str, str]:
+    return {method: write(tmp_path_factory.mktemp("weights")) for method, write in WEIGHTS.items()}
 
 
 @pytest.fixture
 def detector(method, weights) -> Detector:
     torch.manual_seed(0)
     made = find_method(method).build(TINY[method])
-    made.start(weights if method == "dsr" else None)
+    made.start(weights.get(method))
     settle(made)
     return made.eval()
 
@@ -112,15 +126,16 @@ def test_each_stage_moves_what_it_trains_and_nothing_else(detector, tmp_path):
     images = training_images(detector, tmp_path / "data")
     for number, stage in enumerate(detector.stages(images, seed=0)):
         before = snapshot(detector)
-        # With buffers: training moves the statistics of normalisations, too.
-        states = [module.state_dict(keep_vars=True) for module in stage.trained()]
-        values = {id(value) for state in states for value in state.values()}
-        state = detector.state_dict(keep_vars=True)
-        trained = {name for name, value in state.items() if id(value) in values}
+        # Parameters and buffers: a stage may fill statistics instead of following gradients.
+        owned = {
+            id(value) for module in stage.trained() for value in module.state_dict(keep_vars=True).values()
+        }
+        named = detector.state_dict(keep_vars=True)
+        trained = {name for name, value in named.items() if id(value) in owned}
         assert trained
         losses = record_losses(stage)
         fit([stage], tmp_path / str(number), QUIET)
-        assert len(losses) == stage.config.steps
+        assert len(losses) == (0 if stage.gathers else stage.config.steps)
         assert torch.isfinite(torch.tensor(losses)).all()
         after = detector.state_dict()
         moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -129,11 +144,13 @@ def test_each_stage_moves_what_it_trains_and_nothing_else(detector, tmp_path):
 
 
 def record_losses(stage) -> list[float]:
-    """The losses of a stage, as it is trained."""
+    """The losses of a stage, as it is trained; none of one that gathers."""
     losses, step = [], stage.training_step
 
     def recorded(*arguments):
-        losses.append(float((loss := step(*arguments)).detach()))
+        loss = step(*arguments)
+        if loss is not None:
+            losses.append(float(loss.detach()))
         return loss
 
     stage.training_step = recorded

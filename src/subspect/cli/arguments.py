@@ -22,6 +22,7 @@ def build_parser() -> ArgumentParser:
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
+        ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
         ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
         ("import-draem", add_import_draem, "make a detector of checkpoints of DRAEM's authors"),
         ("config", add_config, "print a preset's configuration as YAML"),
@@ -48,9 +49,9 @@ def add_configuration(parser: ArgumentParser, default_preset: str) -> None:
     parser.add_argument("--set", type=str, action="append", default=[], help=_SET_HELP)
 
 
-def add_fit(parser: ArgumentParser) -> None:
+def add_fit(parser: ArgumentParser, output: str = "folder of the run") -> None:
     """Where and how a training runs."""
-    parser.add_argument("--output", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--output", type=Path, required=True, help=output)
     parser.add_argument("--seed", type=int, default=0, help="of splits, weights, order, simulation")
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
@@ -83,7 +84,7 @@ def add_train(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         type=str,
-        help="to start from: a detector's folder, or weights (a file or hub id, with #SHA256 if you like)",
+        help="to start from: a detector's folder, or weights (file, folder or hub id; #SHA256 if you like)",
     )
     parser.add_argument(
         "--textures", type=Path, help="folder of pictures that draem paints its training defects with"
@@ -140,6 +141,20 @@ def add_pretrain(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, help="instead of the preset's")
     parser.add_argument("--crop-size", type=int, help="instead of the preset's")
     add_fit(parser)
+
+
+def add_pretrain_teacher(parser: ArgumentParser) -> None:
+    """Arguments of ``pretrain-teacher``."""
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of pictures, searched with subfolders")
+    parser.add_argument("--patch-size", type=int, required=True, help="17, 33 or 65 pixels")
+    parser.add_argument("--preset", type=str, default="fast", help="fast or paper (default: fast)")
+    parser.add_argument(
+        "--weights", type=str, help="of the ImageNet ResNet-18 to distil: a file or hub id (default: timm's)"
+    )
+    parser.add_argument("--steps", type=int, help="instead of the preset's")
+    parser.add_argument("--batch-size", type=int, help="instead of the preset's")
+    parser.add_argument("--metric-weight", type=float, help="of the triplet loss (default: 0, without)")
+    add_fit(parser, "teacher to write (.safetensors); its logs go into a folder of that name beside it")
 
 
 def add_import_dsr(parser: ArgumentParser) -> None:

@@ -208,6 +208,26 @@ def _pretrain(given: Namespace) -> int:
     return 0
 
 
+def _pretrain_teacher(given: Namespace) -> int:
+    from subspect.detectors.uninformed_students.pretraining import TeacherRun, pretrain_teacher
+
+    run = TeacherRun.from_preset(
+        given.preset,
+        patch_size=given.patch_size,
+        folders=tuple(str(folder) for folder in given.folders),
+        weights=given.weights,
+        seed=given.seed,
+        steps=given.steps,
+        batch_size=given.batch_size,
+        metric_weight=given.metric_weight,
+    )
+    report = pretrain_teacher(run, given.output, _fit_options(given), resume=given.resume)
+    for name, value in report["held_out"].items():
+        print(f"{name:18} {value:.6g}")
+    print(f"written: {given.output}")
+    return 0
+
+
 def _import_dsr(given: Namespace) -> int:
     from subspect.detectors.dsr.reference import MODULES, import_reference
     from subspect.storage import save_detector
@@ -250,6 +270,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "inspect": _inspect,
     "pretrain": _pretrain,
+    "pretrain-teacher": _pretrain_teacher,
     "import-dsr": _import_dsr,
     "import-draem": _import_draem,
     "config": _config,

@@ -1,4 +1,4 @@
-"""Random crops of photographs, for training the discrete latent model."""
+"""Random crops of photographs, for pretraining; which pictures are trained on and which judge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from subspect.images import ImageError, decode, read_image, resize
+from subspect.files import write_text
+from subspect.images import ImageError, decode, find_images, read_image, resize
 
 _LEAST_SIDE = 16
 
@@ -52,7 +53,7 @@ class Crops(Dataset[Tensor]):
         run, place = divmod(number, len(self.paths))
         index = int(self._order(run)[place])
         rng = np.random.default_rng([self.seed, 1, number])
-        crop = resize(self._cut(self._picture(index), rng), (self.size, self.size), antialias=True)
+        crop = resize(self.cut(self._picture(index), rng), (self.size, self.size), antialias=True)
         if rng.random() < 0.5:
             crop = crop.flip(2)
         if rng.random() < self.grey_share:
@@ -64,12 +65,11 @@ class Crops(Dataset[Tensor]):
             self._latest = run, np.random.default_rng([self.seed, run]).permutation(len(self.paths))
         return self._latest[1]
 
-    def _cut(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
+    def cut(self, picture: Tensor, rng: np.random.Generator) -> Tensor:
+        """A square of a picture ``(3, H, W)`` in uint8, as floats in [0, 1], before it is resized."""
         _, height, width = picture.shape
         side = round(min(height, width) * float(np.sqrt(rng.uniform(0.25, 1.0))))
-        top = int(rng.integers(height - side + 1))
-        left = int(rng.integers(width - side + 1))
-        return picture[:, top : top + side, left : left + side].float() / 255
+        return cut_square(picture, side, rng)
 
     def _picture(self, index: int) -> Tensor:
         if index in self._kept:
@@ -108,6 +108,45 @@ class NumberSampler(Sampler[list[int]]):
         for step in range(self.start_step, self.steps):
             first = step * self.batch_size
             yield list(range(first + self.rank, first + self.batch_size, self.world_size))
+
+
+def cut_square(picture: Tensor, side: int, rng: np.random.Generator) -> Tensor:
+    """A square of ``side`` pixels anywhere in a picture ``(3, H, W)`` in uint8, as floats in [0, 1]."""
+    _, height, width = picture.shape
+    top = int(rng.integers(height - side + 1))
+    left = int(rng.integers(width - side + 1))
+    return picture[:, top : top + side, left : left + side].float() / 255
+
+
+def find_pictures(folders: Sequence[str]) -> list[Path]:
+    """The pictures in folders and below, each once, also where folders overlap.
+
+    Raises:
+        ImageError: A folder does not exist; the message lists all such.
+    """
+    missing = [folder for folder in folders if not Path(folder).is_dir()]
+    if missing:
+        raise ImageError(f"no such folder: {', '.join(missing)}")
+    found = {path.resolve(): path for folder in folders for path in find_images(Path(folder))}
+    return list(found.values())
+
+
+def record_held_out(trained: Sequence[Path], judged: Sequence[Path], output: Path) -> None:
+    """Writes ``split.csv``, which pictures are trained on.
+
+    Raises:
+        ValueError: It is there already and says otherwise: a resumed run needs the same pictures.
+    """
+    split = output / "split.csv"
+    rows = [
+        f"{path.as_posix()},{name}"
+        for name, paths in (("train", trained), ("held_out", judged))
+        for path in paths
+    ]
+    text = "path,split\n" + "\n".join(rows) + "\n"
+    if split.exists() and split.read_text(encoding="utf-8") != text:
+        raise ValueError(f"the pictures are no longer those of {split}: a run is resumed on the same ones only")
+    write_text(split, text)
 
 
 def read_byte_image(path: Path) -> Tensor:

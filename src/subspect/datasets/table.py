@@ -103,13 +103,13 @@ def hold_out_calibration(table: Table, fraction: float, seed: int) -> Table:
     """
     normals = [sample for sample in table if sample.split == "train" and not sample.anomalous]
     count = max(1, round(fraction * len(normals))) if fraction else 0
-    chosen = set(_draw_groups(normals, count, seed))
+    chosen = set(draw_groups(normals, count, seed))
     return table.with_samples(
         replace(sample, split="calibration") if sample.path in chosen else sample for sample in table
     )
 
 
-def _draw_groups(samples: list[Sample], count: int, seed: int) -> list[Path]:
+def draw_groups(samples: list[Sample], count: int, seed: int) -> list[Path]:
     """Paths of whole groups drawn by seed until ``count`` samples are reached, one group always left."""
     groups: dict[str, list[Path]] = {}
     for sample in samples:

@@ -53,6 +53,7 @@ class StageConfig:
         schedule: ``constant``; ``step``: a tenth after 80 % of the steps; ``two_steps``: a fifth after 80 %
             and a fifth of that after 90 %; ``cosine``: down to zero.
         warmup: Steps in which the rate rises linearly from zero.
+        weight_decay: Share of the weights that Adam adds to their gradients.
     """
 
     steps: int
@@ -60,6 +61,7 @@ class StageConfig:
     learning_rate: float = 2e-4
     schedule: Schedule = "constant"
     warmup: int = 0
+    weight_decay: float = 0.0
 
     def scaled_to(self, steps: int) -> StageConfig:
         """The same stage in ``steps`` steps, at least one, the warm-up in proportion."""

@@ -13,6 +13,8 @@ from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.riad import config as riad_config
 from subspect.detectors.riad.model import Riad
+from subspect.detectors.uninformed_students import config as students_config
+from subspect.detectors.uninformed_students.model import UninformedStudents
 
 
 class Method(NamedTuple):
@@ -33,6 +35,9 @@ METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
     "draem": Method(Draem, draem_config.DraemConfig, draem_config.PRESETS),
     "riad": Method(Riad, riad_config.RiadConfig, riad_config.PRESETS),
+    "uninformed_students": Method(
+        UninformedStudents, students_config.UninformedStudentsConfig, students_config.PRESETS
+    ),
 }
 
 

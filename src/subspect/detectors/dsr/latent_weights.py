@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from subspect.detectors.dsr.config import PRESETS, LatentConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
-from subspect.files import share, write_atomically
-from subspect.pretrained import WeightsError, find_weights, write_checksum
+from subspect.pretrained import WeightsError, find_weights, read_weights, write_weights
 
 FILENAME = "latent.safetensors"
 # What only stage 1 needs of a codebook.
@@ -39,18 +33,8 @@ def save_latent_model(
     Raises:
         FileExistsError: The file exists.
     """
-    if path.exists():
-        raise FileExistsError(f"{path} exists and is not overwritten; choose another name")
-    dtype = torch.float16 if half else torch.float32
-    tensors = {
-        name: tensor.detach().cpu().contiguous().to(dtype)
-        for name, tensor in model.state_dict().items()
-        if not name.endswith(_TRAINING_ONLY)
-    }
-    metadata = {"config": json.dumps(asdict(model.config)), "report": json.dumps(report)}
-    write_atomically(path, lambda temporary: save_file(tensors, temporary, metadata))
-    share(path)
-    return write_checksum(path)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
+    return write_weights(path, tensors, asdict(model.config), report, half=half)
 
 
 def load_latent_model(source: str | None, config: LatentConfig) -> tuple[DiscreteLatentModel, dict[str, Any]]:
@@ -67,14 +51,12 @@ def load_latent_model(source: str | None, config: LatentConfig) -> tuple[Discret
         WeightsError: It cannot be found, is damaged, has another configuration, or none ships.
     """
     path = shipped_latent_model(config) if source is None else find_weights(source, FILENAME)
+    kind = "a latent model written by subspect pretrain"
+    tensors, values, report = read_weights(path, kind)
     try:
-        with safe_open(path, "pt") as stored:
-            metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118
-        stored_config = LatentConfig(**json.loads(metadata["config"]))
-        report = json.loads(metadata.get("report", "{}"))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path} is not a latent model written by subspect pretrain: {error}") from error
+        stored_config = LatentConfig(**values)
+    except TypeError as error:
+        raise WeightsError(f"{path} is not {kind}: {error}") from error
     if stored_config != config:
         raise WeightsError(f"{path} is a latent model of {stored_config}, but the detector needs {config}")
     model = DiscreteLatentModel(config)

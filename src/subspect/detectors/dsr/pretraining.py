@@ -14,13 +14,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from subspect.codes import flatten_features
-from subspect.datasets.crops import Crops, NumberSampler, check_readable, read_byte_image, split_held_out
+from subspect.datasets.crops import (
+    Crops,
+    NumberSampler,
+    check_readable,
+    find_pictures,
+    read_byte_image,
+    record_held_out,
+    split_held_out,
+)
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.files import write_text
-from subspect.images import ImageError, find_images
 from subspect.records import claim, record
 from subspect.training import FitOptions, Stage, check_options, fit
 
@@ -203,42 +210,19 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     claim(values, output, FILENAME, resume=resume)
-    paths = _pictures(run.folders)
+    paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
     torch.manual_seed(run.seed)
     model = DiscreteLatentModel(run.latent)
     output.mkdir(parents=True, exist_ok=True)
     record(values, output)
-    _record_split(trained, judged, output)
+    record_held_out(trained, judged, output)
     fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
     report = {"run": values, "pictures": len(trained), "held_out": judge(model, judged)}
     write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
     save_latent_model(model, output / FILENAME, report)
     return report
-
-
-def _pictures(folders: Sequence[str]) -> list[Path]:
-    """The pictures in the folders, each once, also where folders overlap."""
-    missing = [folder for folder in folders if not Path(folder).is_dir()]
-    if missing:
-        raise ImageError(f"no such folder: {', '.join(missing)}")
-    found = {path.resolve(): path for folder in folders for path in find_images(Path(folder))}
-    return list(found.values())
-
-
-def _record_split(trained: Sequence[Path], judged: Sequence[Path], output: Path) -> None:
-    """Writes which pictures are trained on; those of a resumed run must be the same."""
-    split = output / "split.csv"
-    rows = [
-        f"{path.as_posix()},{name}"
-        for name, paths in (("train", trained), ("held_out", judged))
-        for path in paths
-    ]
-    text = "path,split\n" + "\n".join(rows) + "\n"
-    if split.exists() and split.read_text(encoding="utf-8") != text:
-        raise ValueError(f"the pictures are no longer those of {split}: a run is resumed on the same ones only")
-    write_text(split, text)
 
 
 @torch.no_grad()

@@ -1,0 +1,1 @@
+"""Uninformed Students (Bergmann, Fauser, Sattlegger and Steger, CVPR 2020)."""
