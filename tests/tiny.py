@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from subspect.codes import flatten_features
 from subspect.detectors.config import StageConfig
@@ -14,6 +15,8 @@ from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.padim.backbone import Backbone
+from subspect.detectors.padim.config import PadimConfig
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.training import FitOptions
@@ -38,6 +41,9 @@ DSR = DsrConfig(
     upsampling_stage=StageConfig(steps=2, batch_size=2, learning_rate=1e-3),
 )
 """The make-up of preset ``fast``, a thousandth of its work."""
+
+PADIM = PadimConfig(image_size=(64, 64), backbone="test_resnet", channels=20, batch_size=3)
+"""With a network of timm's own tests, of 0.1 million parameters."""
 
 QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
 FREQUENT = replace(QUIET, checkpoint_every=2)
@@ -85,6 +91,14 @@ def _take_codes(codebook: Codebook, features: torch.Tensor) -> None:
 def write_latent_model(path: Path) -> str:
     """A latent model on disk, to be given as ``weights``."""
     save_latent_model(latent_model(), path, {"psnr": 20.0})
+    return str(path)
+
+
+def write_backbone(path: Path) -> str:
+    """A backbone with random weights on disk, to be given as ``weights``."""
+    torch.manual_seed(0)
+    backbone = Backbone(PADIM.backbone, PADIM.levels)
+    save_file(dict(backbone.network.get_submodule("model").state_dict()), path)
     return str(path)
 
 

@@ -51,7 +51,7 @@ class Stage(L.LightningModule):
 
     @abstractmethod
     def trained(self) -> Sequence[nn.Module]:
-        """The modules that this stage trains; everything else stays frozen."""
+        """The modules that this stage trains or whose buffers it fills; everything else stays as it is."""
 
     @abstractmethod
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
@@ -76,8 +76,19 @@ class Stage(L.LightningModule):
         """The batches that are left, as Lightning asks for them."""
         return self.loader(self.global_step, self.trainer.global_rank, self.trainer.world_size)
 
+    @property
+    def gathers(self) -> bool:
+        """Whether the stage only fills buffers: no gradients, no loss, no optimiser.
+
+        Such a stage runs on one device in float32. It has no checkpoint before its end; once stopped, it begins
+        anew.
+        """
+        return not any(True for module in self.trained() for _ in module.parameters())
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
+        if self.gathers:
+            return None
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.Adam(trained, lr=self.config.learning_rate)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -168,7 +179,7 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
     """
     if not resume and any((folder / "checkpoints").rglob("*.ckpt")):
         raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
-    uneven = [stage.name for stage in stages if stage.config.batch_size % options.devices]
+    uneven = [s.name for s in stages if not s.gathers and s.config.batch_size % options.devices]
     if uneven:
         raise ValueError(
             f"the batch size of {', '.join(uneven)} does not divide among {options.devices} devices; change one"
@@ -199,6 +210,9 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         # Frozen modules stay in evaluation mode on purpose; the other is between Lightning and PyTorch.
         warnings.filterwarnings("ignore", message="Found .* module.* in eval mode")
         warnings.filterwarnings("ignore", message=".*treespec.*is deprecated")
+        if stage.gathers:
+            warnings.filterwarnings("ignore", message=".*returned `None`")
+            warnings.filterwarnings("ignore", message="The number of training batches")
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -219,35 +233,41 @@ def _final_checkpoint(stage: Stage, folder: Path) -> Path:
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     # Adverts, and lists of hardware that is not there, once a stage.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints" / stage.name,
-        filename="{step}",
-        enable_version_counter=False,
-        every_n_train_steps=options.checkpoint_every,
-    )
     logs = folder / "logs" / stage.name
+    preview_every = stage.config.steps if stage.gathers else options.preview_every
     callbacks: list[Callback] = [
-        checkpoints,
         _LastCheckpoint(_final_checkpoint(stage, folder)),
-        LearningRateMonitor("step"),
-        _Previews(folder / "previews" / stage.name, options.preview_every),
+        _Previews(folder / "previews" / stage.name, preview_every),
     ]
+    if not stage.gathers:
+        callbacks += [_checkpoints(stage, folder, options), LearningRateMonitor("step")]
     if options.progress:
         callbacks.append(TQDMProgressBar(leave=True))
+    devices = 1 if stage.gathers else options.devices
     return L.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
-        strategy="ddp_spawn" if options.devices > 1 else "auto",
-        precision=_precision(options),
+        strategy="ddp_spawn" if devices > 1 else "auto",
+        precision="32-true" if stage.gathers else _precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
         plugins=[_AtomicCheckpoints()],
         logger=[CSVLogger(logs, "csv"), TensorBoardLogger(logs, "tensorboard")],
         log_every_n_steps=10,
+        enable_checkpointing=not stage.gathers,
         enable_progress_bar=options.progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+    )
+
+
+def _checkpoints(stage: Stage, folder: Path, options: FitOptions) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints" / stage.name,
+        filename="{step}",
+        enable_version_counter=False,
+        every_n_train_steps=options.checkpoint_every,
     )
 
 

@@ -9,6 +9,8 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.padim import config as padim_config
+from subspect.detectors.padim.model import Padim
 
 
 class Method(NamedTuple):
@@ -27,6 +29,7 @@ class Method(NamedTuple):
 
 METHODS: dict[str, Method] = {
     "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
+    "padim": Method(Padim, padim_config.PadimConfig, padim_config.PRESETS),
 }
 
 
