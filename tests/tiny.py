@@ -1,14 +1,15 @@
 """Whole trainings in a second or two: tiny data, tiny models, short schedules."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from subspect.backbones import Backbone
 from subspect.codes import flatten_features
 from subspect.detectors.config import StageConfig
 from subspect.detectors.draem.config import DraemConfig
@@ -17,6 +18,7 @@ from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.padim.config import PadimConfig
 from subspect.detectors.riad.config import RiadConfig
 from subspect.detectors.uninformed_students.config import (
     NetworkConfig,
@@ -77,6 +79,9 @@ STUDENTS = UninformedStudentsConfig(
 )
 """The make-up of preset ``paper``: all three patch sizes, descriptors at every pixel."""
 
+PADIM = PadimConfig(image_size=(64, 64), backbone="test_resnet", channels=20, batch_size=3)
+"""With a network of timm's own tests, of 0.1 million parameters."""
+
 QUIET = FitOptions(accelerator="cpu", precision="32-true", progress=False)
 FREQUENT = replace(QUIET, checkpoint_every=2)
 
@@ -135,11 +140,10 @@ def write_teachers(folder: Path) -> str:
     return str(folder)
 
 
-def write_backbone(path: Path) -> str:
-    """A ResNet-18 with random weights up to its third level on disk."""
-    torch.manual_seed(6)
-    network = timm.create_model("resnet18", features_only=True, out_indices=(3,))
-    save_file(network.state_dict(), path)
+def write_backbone(path: Path, name: str = PADIM.backbone, levels: Sequence[int] = PADIM.levels) -> str:
+    """A backbone with random weights on disk, to be given as ``weights``."""
+    torch.manual_seed(0)
+    save_file(dict(Backbone(name, levels).network.get_submodule("model").state_dict()), path)
     return str(path)
 
 

@@ -2,92 +2,142 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import timm
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from subspect.pretrained import WeightsError, find_weights
 
-_MEAN = (0.485, 0.456, 0.406)
-_STD = (0.229, 0.224, 0.225)
+_FILENAME = "model.safetensors"
+_UNUSED = "num_batches_tracked"  # of batch norms that train
 
 
 class MissingLevelError(WeightsError):
-    """Weights that end before the feature level asked for."""
+    """Weights that lack those of a feature level asked for."""
 
 
 class Backbone(nn.Module):
-    """A frozen network that gives the feature maps of some levels.
+    """A network that gives the feature maps of some levels.
 
-    Args:
-        network: Of timm, made with ``features_only``.
-
-    Attributes:
-        channels: Channels of each level.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        information: timm.models.FeatureInfo = network.feature_info  # type: ignore[assignment]
-        self.channels = tuple(int(count) for count in information.channels())
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Maps ``(N, C, h, w)``, one a level, of RGB images ``(N, 3, H, W)`` in [0, 1]."""
-        return self.network(normalise(images))
-
-
-def load_backbone(name: str, weights: str | None, levels: Sequence[int]) -> Backbone:
-    """A pretrained network, frozen and in evaluation mode.
+    It never trains, and stays in evaluation mode whatever happens around it. Layers behind the last level are
+    left out, where timm can do so.
 
     Args:
         name: Name in timm, e.g. ``resnet18.tv_in1k``.
-        weights: A safetensors file with torchvision's or timm's key names (levels that are not asked for may
-            be missing), or a hub id with ``model.safetensors``, with ``#SHA256`` if you like; None takes
-            those that timm names, from the hub.
-        levels: Which, 1 for the first (a quarter of the resolution in ResNets) to 4 for the last.
+        levels: Which, numbered as timm does: in ResNets 1 has a quarter of the image's resolution, 4 ends it.
+
+    Attributes:
+        channels: Of each level.
+        hub_id: Where timm has weights for it; None if nowhere.
 
     Raises:
-        MissingLevelError: The file has no weights for one of the levels.
-        WeightsError: There is no such network, or its weights cannot be had; the message says what to fetch.
+        ValueError: timm has no such network, or it has not these levels.
     """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.name = name
+        self.levels = tuple(levels)
+        network = _create(name, self.levels)
+        self.network: nn.Module = network
+        pretrained: dict[str, Any] = network.model.pretrained_cfg
+        self.hub_id: str | None = pretrained.get("hf_hub_id")
+        self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
+        for statistic in ("mean", "std"):
+            self.register_buffer(statistic, torch.tensor(pretrained[statistic])[:, None, None])
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Stays in evaluation mode: the statistics of batch norms are those of ImageNet."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Maps ``(N, C, h, w)``, one a level, of images ``(N, 3, H, W)``, RGB in [0, 1]."""
+        return self.network((images - self.mean) / self.std)
+
+    def grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the first level's maps for images of a size; nothing is computed.
+
+        Raises:
+            ValueError: The network cannot take such images.
+        """
+        shadow = copy.deepcopy(self).to("meta")
+        try:
+            first = shadow(torch.empty(1, 3, *image_size, device="meta"))[0]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            height, width = image_size
+            raise ValueError(
+                f"the backbone {self.name} cannot take images of {height}x{width} pixels: {error}"
+            ) from error
+        return first.shape[2], first.shape[3]
+
+    def load_weights(self, source: str | None) -> str:
+        """Takes over pretrained weights.
+
+        Args:
+            source: A safetensors file with timm's key names (for ResNets torchvision's are the same), which may
+                lack what lies behind the last level, or the hub id of a repository with ``model.safetensors``;
+                None takes the hub's for this network.
+
+        Returns:
+            Where they came from.
+
+        Raises:
+            MissingLevelError: They lack what a level needs.
+            WeightsError: They cannot be had, or do not fit; the message says what to put where.
+        """
+        chosen = self._default() if source is None else source
+        try:
+            path = find_weights(chosen, _FILENAME)
+        except WeightsError as error:
+            raise WeightsError(
+                f"no weights for the backbone {self.name} (--weights FILE or HUB_ID names others): {error}"
+            ) from error
+        self._load(path)
+        return chosen
+
+    def _default(self) -> str:
+        if self.hub_id is None:
+            raise WeightsError(f"timm has no weights for the backbone {self.name}; give a file as --weights")
+        return self.hub_id
+
+    def _load(self, path: Path) -> None:
+        try:
+            stored = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise WeightsError(f"{path} is no safetensors file: {error}") from error
+        network = self.network.get_submodule("model")
+        own = network.state_dict()
+        needed = [name for name in own if not name.endswith(_UNUSED)]
+        if missing := [name for name in needed if name not in stored]:
+            raise MissingLevelError(
+                f"{path} lacks {len(missing)} of the {len(needed)} tensors of {self.name} up to level"
+                f" {max(self.levels)}, e.g. {', '.join(missing[:3])}; key names must be timm's, and norm layers"
+                " must be there even if folded into the convolutions (then as identities)"
+            )
+        try:
+            network.load_state_dict({**own, **{name: stored[name] for name in needed}})
+        except RuntimeError as error:
+            raise WeightsError(f"{path} does not fit {self.name}: {error}") from error
+
+
+def _create(name: str, levels: tuple[int, ...]) -> Any:
+    """The network without weights, cut behind the last level, giving the levels as ``(N, C, h, w)``."""
+    import timm  # takes seconds, which only those who use it should wait
+
     if not timm.is_model(name):
-        raise WeightsError(f"no network {name!r} in timm {timm.__version__}; see timm.list_models()")
-    if weights is None:
-        return Backbone(_from_timm(name, levels))
-    path = find_weights(weights, "model.safetensors")
-    network = timm.create_model(name, features_only=True, out_indices=tuple(levels))
+        raise ValueError(f"timm {timm.__version__} has no network {name!r}; timm.list_models() has the names")
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path} is no safetensors file: {error}") from error
-    needed = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
-    if missing := sorted(needed - tensors.keys()):
-        raise MissingLevelError(
-            f"{path} has no weights for levels {tuple(levels)} of {name}: {len(missing)} of {len(needed)} are"
-            f" missing, the first {missing[0]}"
-        )
-    try:
-        network.load_state_dict({key: tensors[key] for key in needed}, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not fit {name}: {error}") from error
-    return Backbone(network)
-
-
-def normalise(images: Tensor) -> Tensor:
-    """RGB images ``(N, 3, H, W)`` in [0, 1], shifted and scaled as for training on ImageNet."""
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
-    return (images - mean) / std
-
-
-def _from_timm(name: str, levels: Sequence[int]) -> nn.Module:
-    try:
-        return timm.create_model(name, pretrained=True, features_only=True, out_indices=tuple(levels))
-    except Exception as error:  # the hub's client has a dozen kinds, and its transport more
-        raise WeightsError(
-            f"the weights of {name} are neither on this machine nor could they be fetched from the hub"
-            f" ({error}); without a network, fetch model.safetensors of timm/{name} elsewhere and give its path"
-        ) from error
+        return timm.create_model(name, features_only=True, out_indices=levels, feature_cls="getter")
+    except (RuntimeError, AssertionError, IndexError, AttributeError) as error:
+        raise ValueError(f"timm's {name} cannot give the feature levels {levels}: {error}") from error

@@ -92,7 +92,11 @@ class Stage(L.LightningModule):
 
     @property
     def gathers(self) -> bool:
-        """Whether the stage only fills buffers: no gradients, no loss, no optimiser, one device."""
+        """Whether the stage only fills buffers: no gradients, no loss, no optimiser.
+
+        Such a stage runs on one device in float32. It has no checkpoint before its end; once stopped, it begins
+        anew.
+        """
         return not any(True for module in self.trained() for _ in module.parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler | None:
@@ -226,6 +230,7 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
         warnings.filterwarnings("ignore", message=".*treespec.*is deprecated")
         if stage.gathers:
             warnings.filterwarnings("ignore", message=".*returned `None`")
+            warnings.filterwarnings("ignore", message="The number of training batches")
         trainer.fit(stage, ckpt_path=checkpoint, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -246,20 +251,14 @@ def _final_checkpoint(stage: Stage, folder: Path) -> Path:
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     # Adverts, and lists of hardware that is not there, once a stage.
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
-    checkpoints = ModelCheckpoint(
-        dirpath=folder / "checkpoints" / stage.name,
-        filename="{step}",
-        enable_version_counter=False,
-        every_n_train_steps=options.checkpoint_every,
-    )
     logs = folder / "logs" / stage.name
+    preview_every = stage.config.steps if stage.gathers else options.preview_every
     callbacks: list[Callback] = [
-        checkpoints,
         _LastCheckpoint(_final_checkpoint(stage, folder)),
-        _Previews(folder / "previews" / stage.name, options.preview_every),
+        _Previews(folder / "previews" / stage.name, preview_every),
     ]
     if not stage.gathers:
-        callbacks.append(LearningRateMonitor("step"))
+        callbacks += [_checkpoints(stage, folder, options), LearningRateMonitor("step")]
     if options.progress:
         callbacks.append(TQDMProgressBar(leave=True))
     devices = 1 if stage.gathers else options.devices
@@ -268,15 +267,25 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
         strategy="ddp_spawn" if devices > 1 else "auto",
-        precision=_precision(options),
+        precision="32-true" if stage.gathers else _precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
         plugins=[_AtomicCheckpoints()],
         logger=[CSVLogger(logs, "csv"), TensorBoardLogger(logs, "tensorboard")],
         log_every_n_steps=10,
+        enable_checkpointing=not stage.gathers,
         enable_progress_bar=options.progress,
         enable_model_summary=False,
         use_distributed_sampler=False,
+    )
+
+
+def _checkpoints(stage: Stage, folder: Path, options: FitOptions) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        dirpath=folder / "checkpoints" / stage.name,
+        filename="{step}",
+        enable_version_counter=False,
+        every_n_train_steps=options.checkpoint_every,
     )
 
 

@@ -17,17 +17,20 @@ from subspect.training import fit
 from tiny import (
     DRAEM,
     DSR,
+    PADIM,
     QUIET,
     RIAD,
     STUDENTS,
+    write_backbone,
     write_data_set,
     write_latent_model,
     write_teachers,
 )
 
-TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD, "uninformed_students": STUDENTS}
+TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD, "padim": PADIM, "uninformed_students": STUDENTS}
 WEIGHTS = {
     "dsr": lambda folder: write_latent_model(folder / "latent.safetensors"),
+    "padim": lambda folder: write_backbone(folder / "backbone.safetensors"),
     "uninformed_students": lambda folder: write_teachers(folder / "teachers"),
 }
 """What a method starts from, written into a folder; methods without pretrained weights are not in it."""

@@ -11,6 +11,8 @@ from subspect.detectors.draem import config as draem_config
 from subspect.detectors.draem.model import Draem
 from subspect.detectors.dsr import config as dsr_config
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.padim import config as padim_config
+from subspect.detectors.padim.model import Padim
 from subspect.detectors.riad import config as riad_config
 from subspect.detectors.riad.model import Riad
 from subspect.detectors.uninformed_students import config as students_config
@@ -38,6 +40,7 @@ METHODS: dict[str, Method] = {
     "uninformed_students": Method(
         UninformedStudents, students_config.UninformedStudentsConfig, students_config.PRESETS
     ),
+    "padim": Method(Padim, padim_config.PadimConfig, padim_config.PRESETS),
 }
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from subspect.backbones import normalise
 from subspect.detectors.uninformed_students.ensemble import disagreement
 from subspect.detectors.uninformed_students.model import UninformedStudents
-from subspect.detectors.uninformed_students.patch_network import surround
+from subspect.detectors.uninformed_students.patch_network import normalise, surround
 from subspect.detectors.uninformed_students.statistics import Statistics
 from tiny import STUDENTS
 

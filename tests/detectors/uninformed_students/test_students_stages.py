@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from subspect.backbones import normalise
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.uninformed_students.config import PRESETS
 from subspect.detectors.uninformed_students.model import UninformedStudents
+from subspect.detectors.uninformed_students.patch_network import normalise
 from subspect.detectors.uninformed_students.stages import split_normals
 from subspect.training import fit
 from tiny import LONG_STUDENTS, QUIET, train_students_long, write_data_set, write_teachers

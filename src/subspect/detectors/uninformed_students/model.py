@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subspect.backbones import normalise
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.uninformed_students.config import UninformedStudentsConfig
 from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemble
-from subspect.detectors.uninformed_students.patch_network import enlarge
+from subspect.detectors.uninformed_students.patch_network import enlarge, normalise
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers
 from subspect.training import Stage
 

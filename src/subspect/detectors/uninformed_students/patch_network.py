@@ -17,6 +17,9 @@ from subspect.detectors.uninformed_students.config import NetworkConfig
 
 _SLOPE = 5e-3
 
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+
 
 class _Pooling(NamedTuple):
     """Maximum of 2x2, which halves the resolution in a patch."""
@@ -138,3 +141,9 @@ def enlarge(grid: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
     reached = ((rows - 1) * stride + 1, (columns - 1) * stride + 1)
     enlarged = F.interpolate(grid, reached, mode="bilinear", align_corners=True)
     return enlarged[..., : size[0], : size[1]]
+
+
+def normalise(images: Tensor) -> Tensor:
+    """RGB images ``(N, 3, H, W)`` in [0, 1] as patch networks take them: shifted and scaled as for ImageNet."""
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (_MEAN, _STD))
+    return (images - mean) / std

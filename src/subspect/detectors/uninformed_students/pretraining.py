@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from subspect.backbones import Backbone, MissingLevelError, load_backbone, normalise
+from subspect.backbones import Backbone, MissingLevelError
 from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
@@ -21,7 +21,7 @@ from subspect.datasets.crops import (
     split_held_out,
 )
 from subspect.detectors.uninformed_students.config import PATCH_SIZES, TEACHERS, TeacherConfig
-from subspect.detectors.uninformed_students.patch_network import PatchNetwork
+from subspect.detectors.uninformed_students.patch_network import PatchNetwork, normalise
 from subspect.detectors.uninformed_students.patches import (
     Patches,
     cut_centre,
@@ -49,7 +49,7 @@ class Distilled(nn.Module):
     """The pretrained network P that a teacher learns from: its deepest level, averaged over positions.
 
     Args:
-        backbone: From ``load_backbone``, with one level.
+        backbone: With one level.
         size: Side that patches are enlarged to.
     """
 
@@ -70,12 +70,14 @@ def load_distilled(config: TeacherConfig, weights: str | None) -> Distilled:
     """The network to distil: its last level (512 features in ResNet-18) or, without weights for it, its third.
 
     Raises:
-        WeightsError: The weights cannot be had.
+        ValueError: The weights cannot be had, or there is no such network.
     """
+    backbone = Backbone(config.backbone, (_LAST_LEVEL,))
     try:
-        backbone = load_backbone(config.backbone, weights, (_LAST_LEVEL,))
+        backbone.load_weights(weights)
     except MissingLevelError:
-        backbone = load_backbone(config.backbone, weights, (_THIRD_LEVEL,))
+        backbone = Backbone(config.backbone, (_THIRD_LEVEL,))
+        backbone.load_weights(weights)
     return Distilled(backbone, config.backbone_size)
 
 

@@ -17,13 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, Subset
 
-from subspect.backbones import normalise
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.datasets.table import draw_groups
 from subspect.detectors.config import StageConfig
 from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemble, disagreement
 from subspect.detectors.uninformed_students.model import UninformedStudents
-from subspect.detectors.uninformed_students.patch_network import enlarge
+from subspect.detectors.uninformed_students.patch_network import enlarge, normalise
 from subspect.detectors.uninformed_students.statistics import Statistics
 from subspect.training import Stage
 

@@ -1,0 +1,1 @@
+"""PaDiM, patch distribution modelling (Defard, Setkov, Loesch, Audigier, ICPR workshops 2020)."""

@@ -1,0 +1,65 @@
+"""PaDiM's configuration: the backbone, what is kept of its features, where it looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from subspect.detectors.config import DetectorConfig
+
+_SMALLEST = 32  # the Gaussian that smooths maps is 33 pixels wide
+
+
+@dataclass(frozen=True)
+class PadimConfig(DetectorConfig):
+    """PaDiM; defaults are the paper's best (section 4.2), but for the crop.
+
+    The paper resizes to 256x256 and looks at the central 224x224 only, so that its pixel metrics leave the
+    border out. Here the whole image is looked at and judged unless ``crop`` says otherwise. To repeat the
+    published numbers set ``crop`` to 224 and evaluate by the protocol ``paper``, which counts that centre only.
+
+    Attributes:
+        image_size: Pictures, and images of any other size, are resized to this; the statistics are those of
+            its positions.
+        backbone: Name in timm; what follows the dot names the weights that are fetched by default.
+        levels: The three feature levels, numbered as timm does; of a ResNet 1 to 3 are ``layer1`` to
+            ``layer3``.
+        channels: d, how many randomly drawn channels of those of the three levels together are kept.
+        crop: Side of the central square that is looked at; None looks everywhere. Outside of it the map is 0:
+            nothing is found where nothing is looked at.
+        batch_size: Images that pass through the backbone together while fitting; without influence on the
+            result but for rounding.
+    """
+
+    backbone: str = "wide_resnet50_2.tv_in1k"
+    levels: tuple[int, int, int] = (1, 2, 3)
+    channels: int = 550
+    crop: int | None = None
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.looked_at) < _SMALLEST:
+            raise ValueError(f"PaDiM looks at no less than {_SMALLEST}x{_SMALLEST} pixels, got {self}")
+        if self.crop is not None and self.crop > min(self.image_size):
+            raise ValueError(f"the crop of {self.crop} is larger than the image size {self.image_size}")
+        if min(self.channels, self.batch_size) < 1:
+            raise ValueError(f"channels and batch size are at least 1, got {self}")
+
+    @property
+    def looked_at(self) -> tuple[int, int]:
+        """Height and width of the part that is looked at, in pixels of the resized image."""
+        return self.image_size if self.crop is None else (self.crop, self.crop)
+
+    def with_steps(self, steps: int) -> Self:
+        """There are no steps to choose.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"PaDiM sees every training image once; it takes no number of steps, got {steps}")
+
+
+PRESETS = {
+    "paper": PadimConfig(),
+    "fast": PadimConfig(backbone="resnet18.tv_in1k", channels=100, batch_size=16),
+}
