@@ -47,11 +47,11 @@ def test_its_successor_is_not_judged_on_images_that_the_earlier_one_has_seen(ear
     table = read_test_table(provenance, root).select(split="test")
     judged = {sample.path.name for sample in table if not sample.anomalous}
     # The splits of the two seeds overlap in part.
-    assert judged == tested(run) & tested(tmp_path / "run")
-    assert 0 < len(judged) < len(tested(tmp_path / "run"))
+    assert judged == judged_on(run) & judged_on(tmp_path / "run")
+    assert 0 < len(judged) < len(judged_on(tmp_path / "run"))
 
 
-def tested(run: Path) -> set[str]:
+def judged_on(run: Path) -> set[str]:
     """Names of the normal images in a run's test split."""
     with (run / "split.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
