@@ -181,7 +181,7 @@ def test_the_feature_loss_is_the_squared_error_of_the_restricted_features(table)
     with torch.no_grad():
         stages = [detection(table, config) for config in weighted]
         without, with_it = (float(loss_of(stage, images)) for stage in stages)
-        # In the stage's layout in memory, for another may round features to the other side of a tie between codes.
+        # In the stage's layout in memory: another may round features to the other side of a tie between codes.
         detector = stages[0].detector
         latents = detector.latent_model.encode(images.contiguous(memory_format=torch.channels_last))
         low, high = latents.quantized_low.features, latents.quantized_high.features
