@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
-from subspect.evaluation import ImageRow, Results
 from subspect.images import read_image, read_mask, resize
 from subspect.inspection import Inspector
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import as_rgb, draw_outline, grid, heat, save_picture
 from subspect.regions import outline_level
+from subspect.results import ImageRow, Results
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 PAGE = "index.html"

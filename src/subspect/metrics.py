@@ -12,7 +12,7 @@ Scores are compared in single precision, which is what detectors put out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -142,17 +142,32 @@ def pixel_aupro(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.Array
     return pixel_metrics(anomaly_maps, masks).pixel_aupro
 
 
+class ImagePixels(NamedTuple):
+    """The pixel scores of one image.
+
+    Attributes:
+        normal: Those of the defect-free pixels.
+        defective: Those of the defective pixels.
+        weights: For each defective pixel 1 / (area of its component).
+    """
+
+    normal: FloatArray
+    defective: FloatArray
+    weights: npt.NDArray[np.float64]
+
+
 class PixelScores:
     """Gathers pixel scores one image at a time, keeping four bytes a normal pixel and no maps.
 
     Two collections can be united with ``+``, which shares their arrays instead of copying them: the normal
     images of a test set serve every kind of defect.
+
+    Attributes:
+        images: What was added, in order.
     """
 
-    def __init__(self) -> None:
-        self._normal: list[FloatArray] = []
-        self._anomalous: list[FloatArray] = []
-        self._weights: list[npt.NDArray[np.float64]] = []
+    def __init__(self, images: Sequence[ImagePixels] = ()) -> None:
+        self.images = list(images)
 
     def add(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
         """Adds one image.
@@ -169,27 +184,21 @@ class PixelScores:
         if scores.ndim != 2 or scores.shape != defective.shape:
             raise ValueError(f"anomaly map {scores.shape} and mask {defective.shape} must be (H, W) and equal")
         _refuse_nan(scores)
-        self._normal.append(scores[~defective])
-        if defective.any():
-            self._anomalous.append(scores[defective])
-            self._weights.append(_component_weights(defective))
+        weights = _component_weights(defective) if defective.any() else np.empty(0)
+        self.images.append(ImagePixels(scores[~defective], scores[defective], weights))
 
     def __add__(self, other: PixelScores) -> PixelScores:
         """The pixels of both."""
-        union = PixelScores()
-        union._normal = self._normal + other._normal
-        union._anomalous = self._anomalous + other._anomalous
-        union._weights = self._weights + other._weights
-        return union
+        return PixelScores(self.images + other.images)
 
     def compute(self) -> PixelMetrics:
         """The metrics of all pixels added so far."""
-        if not self._anomalous or not any(chunk.size for chunk in self._normal):
+        if not all(any(image[kind].size for image in self.images) for kind in (0, 1)):
             return PixelMetrics(np.nan, np.nan, np.nan)
-        weights = np.concatenate(self._weights)
+        weights = np.concatenate([image.weights for image in self.images])
         steps = _steps(
-            np.concatenate(self._normal),
-            np.concatenate(self._anomalous),
+            np.concatenate([image.normal for image in self.images]),
+            np.concatenate([image.defective for image in self.images]),
             np.stack([np.ones_like(weights), weights], axis=1),
         )
         return PixelMetrics(_area(steps, 0), _average_precision(steps), _area(steps, 1, limit=AUPRO_LIMIT))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 if TYPE_CHECKING:
-    from subspect.evaluation import Results
+    from subspect.results import Results
     from subspect.training import FitOptions
 
 EXIT_FAILED = 1
@@ -117,7 +117,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
 
 
 def _evaluate(given: Namespace) -> int:
-    from subspect.evaluation import render_categories, write_results
+    from subspect.results import render_categories, write_results
     from subspect.storage import find_detectors
 
     folders = find_detectors(given.detector)
