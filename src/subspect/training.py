@@ -147,7 +147,7 @@ def check_options(options: FitOptions) -> None:
         L.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
-            precision=_precision(options),
+            precision=trainer_precision(options),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -267,7 +267,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
         strategy="ddp_spawn" if devices > 1 else "auto",
-        precision="32-true" if stage.gathers else _precision(options),
+        precision="32-true" if stage.gathers else trainer_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
         plugins=[_AtomicCheckpoints()],
@@ -289,7 +289,8 @@ def _checkpoints(stage: Stage, folder: Path, options: FitOptions) -> ModelCheckp
     )
 
 
-def _precision(options: FitOptions) -> Any:
+def trainer_precision(options: FitOptions) -> Any:
+    """The precision as Lightning takes it, ``auto`` replaced by what this machine does fast."""
     if options.precision != "auto":
         return options.precision
     if options.accelerator != "cpu" and torch.cuda.is_available():

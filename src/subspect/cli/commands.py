@@ -190,6 +190,23 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
 
 
+def _benchmark(given: Namespace) -> int:
+    from subspect.benchmark.cells import list_cells
+    from subspect.benchmark.execution import SUMMARY, run_grid
+    from subspect.benchmark.grid import read_grid
+    from subspect.benchmark.plan import make_plan
+
+    cells = list_cells(read_grid(given.grid, given.set), given.output)
+    options = _fit_options(given)
+    if given.dry_run:
+        print(make_plan(cells, given.output, options))
+        return 0
+    counts = run_grid(cells, given.output, options)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    print(f"written: {given.output / SUMMARY}")
+    return EXIT_PARTLY_FAILED if set(counts) != {"finished"} else 0
+
+
 def _pretrain(given: Namespace) -> int:
     from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 
@@ -269,6 +286,7 @@ COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "inspect": _inspect,
+    "benchmark": _benchmark,
     "pretrain": _pretrain,
     "pretrain-teacher": _pretrain_teacher,
     "import-dsr": _import_dsr,
