@@ -198,7 +198,7 @@ def test_a_killed_benchmark_goes_on_where_it_was(place):
     ]
     assert reached < 60
     assert max(logged) == 59
-    assert len(list((first / "logs/detection/csv/lightning_logs").iterdir())) == 2  # before and after
+    assert len(list((first / "logs/detection/csv").iterdir())) == 2  # before and after
     events = [json.loads(line)["event"] for line in (first / "sessions.jsonl").read_text().splitlines()]
     assert events == ["started", "started", "finished"]
 

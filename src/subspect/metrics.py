@@ -37,6 +37,14 @@ class ImageMetrics(NamedTuple):
     image_f1_max: float
 
 
+class ImageCurves(NamedTuple):
+    """Points of the curves over image scores, from above all scores downwards, each ``(T,)`` in [0, 1]."""
+
+    false_rate: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+
+
 class PixelMetrics(NamedTuple):
     """Pixel-level metrics, each in [0, 1] or nan."""
 
@@ -103,6 +111,23 @@ def image_f1_max(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
     Arguments and errors as for `image_metrics`.
     """
     return image_metrics(scores, anomalous).image_f1_max
+
+
+def image_curves(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageCurves:
+    """What each threshold detects, for drawing; empty where a class is absent.
+
+    Arguments and errors as for `image_metrics`.
+    """
+    steps = _image_steps(scores, anomalous)
+    if steps is None:
+        return ImageCurves(np.empty(0), np.empty(0), np.empty(0))
+    hits = steps.detected[:, 0]
+    # Before and after each threshold's ties; the last point takes everything.
+    false = np.stack([steps.false_above, steps.false_from], axis=1).ravel()
+    found = np.stack([np.append(0.0, hits[:-1]), hits], axis=1).ravel()
+    false, found = np.r_[0, false, steps.normals], np.r_[0.0, found, hits[-1]]
+    precision = np.divide(found, found + false, out=np.ones_like(found), where=found + false > 0)
+    return ImageCurves(false / steps.normals, found / hits[-1], precision)
 
 
 def pixel_metrics(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> PixelMetrics:
