@@ -22,6 +22,7 @@ def build_parser() -> ArgumentParser:
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
         ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
+        ("report", add_report, "write tables, intervals and a page of judged runs"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
         ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
@@ -152,6 +153,16 @@ def add_benchmark(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="only print the plan and the time it will take")
     add_machine(parser)
+
+
+def add_report(parser: ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with judged runs, e.g. of a benchmark")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--pictures", type=int, default=1, help="best, median, worst images to show of each detector; 0: none"
+    )
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
 def add_pretrain(parser: ArgumentParser) -> None:

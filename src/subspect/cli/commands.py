@@ -207,6 +207,14 @@ def _benchmark(given: Namespace) -> int:
     return EXIT_PARTLY_FAILED if set(counts) != {"finished"} else 0
 
 
+def _report(given: Namespace) -> int:
+    from subspect.report.writing import write_report
+
+    page = write_report(given.runs, given.output, pictures=given.pictures, device=_device(given.device))
+    print(f"written: {page}, and tables.md, tables.tex, tables.csv, intervals.csv, comparisons.csv beside it")
+    return 0
+
+
 def _pretrain(given: Namespace) -> int:
     from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 
@@ -287,6 +295,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "inspect": _inspect,
     "benchmark": _benchmark,
+    "report": _report,
     "pretrain": _pretrain,
     "pretrain-teacher": _pretrain_teacher,
     "import-dsr": _import_dsr,

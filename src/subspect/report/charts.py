@@ -11,7 +11,6 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from subspect.datasets.table import NORMAL
@@ -24,7 +23,7 @@ _INK, _LINE = "#010203", "#040506"
 
 _COLOURS = ("#2f7fd6", "#d9822b", "#1a9c72", "#c2539b", "#8f6bd8", "#9a8420", "#d0504a", "#4aa3b5")
 _NORMAL_COLOUR, _ANOMALOUS_COLOUR = _COLOURS[0], _COLOURS[1]
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "subspect",
     "font.size": 9,
@@ -97,7 +96,7 @@ def _draw_histogram(axes: Axes, name: str, results: Results) -> None:
         (normal, "normal", _NORMAL_COLOUR),
         (anomalous, "anomalous", _ANOMALOUS_COLOUR),
     ):
-        axes.hist(scores, edges, label=label, color=colour, alpha=0.6)
+        axes.hist(scores, edges.tolist(), label=label, color=colour, alpha=0.6)
     if results.threshold is not None:
         axes.axvline(results.threshold, color=_INK, linestyle="--", linewidth=1, label="threshold")
     axes.set(title=name, xlabel="score", ylabel="images")
@@ -131,7 +130,7 @@ def _inline(figure: Figure) -> str:
     """A figure as an ``svg`` element without addresses, identifiers or colours of its own for text."""
     buffer = io.StringIO()
     metadata: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
+    figure.savefig(buffer, format="svg", metadata=metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)

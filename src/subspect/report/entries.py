@@ -111,8 +111,8 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
     runs = [place for place in found if (place.parent / RECORD).exists()]
     if not runs:
         raise ValueError(
-            f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside it,"
-            f" a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
+            f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
+            f" it, a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
         )
     return [_read(place) for place in runs]
 
