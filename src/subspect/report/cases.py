@@ -1,4 +1,4 @@
-"""Cases: pictures of the best, the median and the worst, chosen by score, in the shape of the paper's figures."""
+"""Cases: pictures of the best, median and worst, chosen by score, in the shape of the paper's figures."""
 
 from __future__ import annotations
 
