@@ -263,11 +263,11 @@ def test_the_page_needs_nothing_beside_it_and_shows_every_part(report):
     assert page.headings == [
         "All runs",
         "The paper's tables",
-        "squares: data",
-        "data: what draem saw",
-        "data: what dsr saw",
-        "data: normal appearance restored by dsr",
-        "data: reconstructions side by side",
+        "squares, data",
+        "squares, data: what draem saw",
+        "squares, data: what dsr saw",
+        "squares, data: normal appearance restored by dsr",
+        "squares, data: reconstructions side by side",
     ]
     assert page.tags.count("svg") == 2
     assert page.tags.count("metadata") == 0

@@ -62,12 +62,14 @@ class MetricsTable:
         rows: For each row its name and a value a column: a cell, or a share in [0, 1]; None or nan where
             undefined.
         remarks: Remarks below the table, by letter.
+        unit: Of the numbers.
     """
 
     caption: str
     columns: Sequence[str]
     rows: Mapping[str, Sequence[float | Cell | None]]
     remarks: Mapping[str, str] = field(default_factory=dict)
+    unit: str = "%"
 
 
 @dataclass(frozen=True, slots=True)

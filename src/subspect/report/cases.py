@@ -71,7 +71,7 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
         for method in RESTORED:
             if entry.setting.method == method and method not in seen:
                 seen[method] = _examined(inspector, entries, samples, count)
-    return sections + _side_by_side(entries[0].category, seen)
+    return sections + _side_by_side(f"{entries[0].setting.dataset}, {entries[0].category}", seen)
 
 
 def _examined(
@@ -85,7 +85,7 @@ def _examined(
 
 def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Section]:
     """What one detector saw, and, where it restores the normal appearance, that beside the image."""
-    name, category = entry.setting.name, entry.category
+    name, place = entry.setting.name, f"{entry.setting.dataset}, {entry.category}"
     rows = [
         Row(
             f"{why}: {case.caption}",
@@ -100,17 +100,17 @@ def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Sectio
         for why, case in cases
     ]
     text = f"As Figures 7 and 8 of the paper; seed {entry.seed}; images chosen by score alone."
-    sections = [Section(f"{category}: what {name} saw", text, [], rows)]
+    sections = [Section(f"{place}: what {name} saw", text, [], rows)]
     if entry.setting.method == "dsr":
         restored = [
             Row(why, {"input": case.picture, "restored": case.inner[RESTORED["dsr"]]}) for why, case in cases
         ]
         text = "As Figure 5: the image, and the normal appearance that the object-specific decoder restores."
-        sections.append(Section(f"{category}: normal appearance restored by {name}", text, [], restored))
+        sections.append(Section(f"{place}: normal appearance restored by {name}", text, [], restored))
     return sections
 
 
-def _side_by_side(category: str, seen: Mapping[str, Mapping[str, Case]]) -> list[Section]:
+def _side_by_side(place: str, seen: Mapping[str, Mapping[str, Case]]) -> list[Section]:
     """Reconstructions of all methods that make one, on the same images."""
     if len(seen) < 2:
         return []
@@ -130,7 +130,7 @@ def _side_by_side(category: str, seen: Mapping[str, Mapping[str, Case]]) -> list
         for path, case in first.items()
     ]
     text = f"As Figure 9; images chosen by the scores of {NAMES[next(iter(seen))]}."
-    return [Section(f"{category}: reconstructions side by side", text, [], rows)]
+    return [Section(f"{place}: reconstructions side by side", text, [], rows)]
 
 
 def _samples(entry: Entry) -> dict[str, Sample]:

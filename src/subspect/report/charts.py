@@ -41,6 +41,8 @@ _STYLE: Any = {
 }
 _POINTS = 300
 _BINS = 30
+_ENLARGED = 1.4
+"""Pixels on the page for a point of the drawing."""
 
 
 class Curve(NamedTuple):
@@ -105,11 +107,12 @@ def _draw_histogram(axes: Axes, name: str, results: Results) -> None:
 def _curves(results: Results) -> tuple[Curve, Curve, Curve, Curve]:
     """The four curves of a detector, in the order of the panels."""
     images = image_curves([row.score for row in results.rows], [row.defect != NORMAL for row in results.rows])
+    found_all = int(np.searchsorted(images.recall, 1)) + 1  # beyond, only precision falls
     pixels = pixel_curves(results.pixels)
     middle = (pixels.recall[0, 1:] + pixels.recall[0, :-1]) / 2
     return (
         Curve(images.false_rate, images.recall),
-        Curve(images.recall[1:], images.precision[1:]),
+        Curve(images.recall[1:found_all], images.precision[1:found_all]),
         Curve(middle, pixels.precision[0]),
         Curve(pixels.false_rate[0], pixels.overlap[0]),
     )
@@ -136,6 +139,8 @@ def _inline(figure: Figure) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r' width="[^"]*pt"| height="[^"]*pt"', "", svg, count=2)
+    width = round(_ENLARGED * float(figure.get_figwidth()) * 72)
+    svg = re.sub(r' (width|height)="[^"]*pt"', "", svg, count=2)
+    svg = svg.replace("<svg", f'<svg width="{width}"', 1)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px system-ui, sans-serif", svg)
     return svg.replace(_INK, "var(--ink)").replace(_LINE, "var(--line)").strip()

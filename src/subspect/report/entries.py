@@ -181,9 +181,9 @@ def _read(place: Path) -> Entry:
 def _budget(method: str, config: DetectorConfig, preset: str) -> str:
     """What of steps, preset and image size is not the paper's."""
     paper = find_preset(method, "paper")
-    steps, paper_steps = (
-        sum(stage.steps for stage in one.trained_stages().values()) for one in (config, paper)
-    )
+    stages = config.trained_stages()
+    steps = sum(stage.steps for stage in stages.values())
+    paper_steps = sum(stage.steps for name, stage in paper.trained_stages().items() if name in stages)
     differences = []
     if preset not in ("", "paper"):
         differences.append(f"preset {preset}")

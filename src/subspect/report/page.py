@@ -64,7 +64,7 @@ def category_section(
     text = f"Protocol {first.setting.protocol}. Test images of seed {first.seed}: " + ", ".join(
         f"{count} {kind}" for kind, count in counts.items()
     )
-    return Section(f"{first.setting.dataset}: {first.category}", f"{text}.", tables, [], charts)
+    return Section(f"{first.setting.dataset}, {first.category}", f"{text}.", tables, [], charts)
 
 
 def representatives(entries: Sequence[Entry]) -> list[Entry]:
@@ -120,8 +120,10 @@ def _paper_table(table: PaperTable) -> MetricsTable:
 def _paper_cell(figure: Figure | None, marks: Marks) -> Cell:
     if figure is None:
         return Cell("")
-    value = None if figure.ours is None else figure.ours.mean
-    return Cell(mean_text(figure), published_text(figure), marks.of(figure), value)
+    known = published_text(figure)
+    if figure.ours is None:
+        return Cell("", known)
+    return Cell(mean_text(figure), known, marks.of(figure), figure.ours.mean)
 
 
 def _interval_table(intervals: Sequence[RunIntervals]) -> MetricsTable:
@@ -152,8 +154,10 @@ def _comparison_table(comparisons: Sequence[Comparison]) -> MetricsTable:
             )
             for name in _COMPARED
         ]
-    caption = "Paired differences on the same images, percentage points with 95 % intervals"
-    return MetricsTable(caption, [HEADINGS[name] for name in _COMPARED], rows)
+    columns = [HEADINGS[name] for name in _COMPARED]
+    return MetricsTable(
+        "Paired differences on the same images, with 95 % intervals", columns, rows, unit="percentage points"
+    )
 
 
 def _remarks(marks: Marks) -> dict[str, str]:
