@@ -271,6 +271,9 @@ def test_the_page_needs_nothing_beside_it_and_shows_every_part(report):
     ]
     assert page.tags.count("svg") == 2
     assert page.tags.count("metadata") == 0
+    drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "#ffffff" not in drawings, "a white ground in dark surroundings"
+    assert "var(--ink)" in drawings
     # Four images of each of two detectors, then of one, then side by side.
     assert page.tags.count("img") == 4 * (5 + 6) + 4 * 2 + 4 * 4
     for words in ("pixel AP by kind of defect", ">threshold<", "per-region overlap", "false positive rate"):
