@@ -152,6 +152,11 @@ def add_benchmark(parser: ArgumentParser) -> None:
         help="FIELD=VALUE: one value of the grid, e.g. datasets.mvtec_ad.root=DIR; may be repeated",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print the plan and the time it will take")
+    parser.add_argument(
+        "--executor", type=str, default="local", help="local, or ray: a cluster (see docs/scale.md)"
+    )
+    parser.add_argument("--cell-cpus", type=float, default=1, help="with ray: cores for each cell")
+    parser.add_argument("--cell-gpus", type=float, default=0, help="with ray: GPUs for each cell")
     add_machine(parser)
 
 

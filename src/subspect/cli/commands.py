@@ -201,7 +201,15 @@ def _benchmark(given: Namespace) -> int:
     if given.dry_run:
         print(make_plan(cells, given.output, options))
         return 0
-    counts = run_grid(cells, given.output, options)
+    if given.executor == "ray":
+        from subspect.benchmark.distributed import CellResources, run_grid_on_ray
+
+        resources = CellResources(given.cell_cpus, given.cell_gpus)
+        counts = run_grid_on_ray(cells, given.output, options, resources)
+    elif given.executor == "local":
+        counts = run_grid(cells, given.output, options)
+    else:
+        raise ValueError(f"no executor {given.executor!r}; there are: local, ray")
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     print(f"written: {given.output / SUMMARY}")
     return EXIT_PARTLY_FAILED if set(counts) != {"finished"} else 0
