@@ -205,7 +205,7 @@ def test_images_are_chosen_by_score():
 def test_entries_are_the_runs_with_their_budgets(runs):
     entries = read_entries([runs])
     assert [(e.setting.name, e.seed) for e in entries] == [
-        ("draem", 0), ("draem", 1), ("dsr, no upsampling", 0), ("dsr, no upsampling", 1), ("dsr", 0), ("dsr", 1)
+        ("draem", 0), ("draem", 1), ("dsr", 0), ("dsr", 1), ("dsr, no upsampling", 0), ("dsr, no upsampling", 1)
     ]  # fmt: skip
     assert entries[0].budget == "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256"
     assert {e.setting.dataset for e in entries} == {"squares"}

@@ -114,7 +114,7 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
             f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
             f" it, a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
         )
-    return [_read(place) for place in runs]
+    return sorted((_read(place) for place in runs), key=_order)
 
 
 def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -> Estimate | None:
@@ -150,6 +150,21 @@ def by_setting(entries: Iterable[Entry]) -> dict[Setting, list[Entry]]:
     for entry in entries:
         groups.setdefault(entry.setting, []).append(entry)
     return groups
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    """Methods by name, each before its variants, and few annotated anomalies before many."""
+    one = entry.setting
+    return (
+        one.dataset,
+        entry.category,
+        one.protocol,
+        one.label,
+        one.variant != FULL,
+        one.variant,
+        one.anomalies,
+        entry.seed,
+    )
 
 
 def _read(place: Path) -> Entry:
