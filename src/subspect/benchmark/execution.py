@@ -116,7 +116,7 @@ def run_cell(cell: Cell, output: Path, options: FitOptions) -> None:
         train(cell.run, folder, RunOptions(options, resume=resume))
     results = evaluate(
         load_detector(folder / DETECTOR),
-        test_table(cell, folder),
+        judged_table(cell, folder),
         protocol=cell.protocol,
         device=pick_device(options),
     )
@@ -124,7 +124,7 @@ def run_cell(cell: Cell, output: Path, options: FitOptions) -> None:
     results.write(folder / cell.evaluation)
 
 
-def test_table(cell: Cell, folder: Path) -> Table:
+def judged_table(cell: Cell, folder: Path) -> Table:
     """The images a cell is judged on: the same for all cells of its category and seed."""
     data = cell.run.data
     provenance = read_description(folder / DETECTOR)["provenance"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from subspect.datasets import read_table
 from subspect.datasets.table import NORMAL, Sample
@@ -55,7 +57,7 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
     """
     samples = _samples(entries[0])
     sections: list[Section] = []
-    seen: dict[str, dict[str, Case]] = {}
+    restoring: dict[str, _View] = {}
     for entry in entries:
         detector = load_detector(entry.folder / DETECTOR)
         if detector.calibration is None:
@@ -66,21 +68,24 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
             for why, row in telling_images(entry.results.rows, count)
             if row.path in samples and samples[row.path].path.exists()
         ]
-        cases = [(why, examine(inspector, samples[path])) for why, path in chosen]
-        sections += _sections_of(entry, cases)
-        for method in RESTORED:
-            if entry.setting.method == method and method not in seen:
-                seen[method] = _examined(inspector, entries, samples, count)
-    return sections + _side_by_side(f"{entries[0].setting.dataset}, {entries[0].category}", seen)
+        view = _View(chosen, _looking(inspector, samples))
+        sections += _sections_of(entry, [(why, view.look(path)) for why, path in chosen])
+        if entry.setting.method in RESTORED:
+            restoring.setdefault(entry.setting.method, view)
+    place = f"{entries[0].setting.dataset}, {entries[0].category}"
+    return sections + _side_by_side(place, restoring)
 
 
-def _examined(
-    inspector: Inspector, entries: Sequence[Entry], samples: Mapping[str, Sample], count: int
-) -> dict[str, Case]:
-    """What a detector makes of the images that say most of the first detector with a restored picture."""
-    first = next(entry for entry in entries if entry.setting.method in RESTORED)
-    paths = [row.path for _, row in telling_images(first.results.rows, count) if row.path in samples]
-    return {path: examine(inspector, samples[path]) for path in paths if samples[path].path.exists()}
+class _View(NamedTuple):
+    """A detector at work: the images that say most of it, each with the reason, and what it makes of any."""
+
+    chosen: Sequence[tuple[str, str]]
+    look: Callable[[str], Case]
+
+
+def _looking(inspector: Inspector, samples: Mapping[str, Sample]) -> Callable[[str], Case]:
+    """What a detector makes of an image, given its path; every image is examined once."""
+    return cache(lambda path: examine(inspector, samples[path]))
 
 
 def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Section]:
@@ -110,26 +115,22 @@ def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Sectio
     return sections
 
 
-def _side_by_side(place: str, seen: Mapping[str, Mapping[str, Case]]) -> list[Section]:
-    """Reconstructions of all methods that make one, on the same images."""
-    if len(seen) < 2:
+def _side_by_side(place: str, restoring: Mapping[str, _View]) -> list[Section]:
+    """Reconstructions of all methods that make one, on the images that say most of the first of them."""
+    methods = [method for method in RESTORED if method in restoring]
+    if len(methods) < 2:
         return []
-    first = next(iter(seen.values()))
-    rows = [
-        Row(
-            case.caption,
-            {
-                "input": case.picture,
-                **{
-                    f"{NAMES[method]}: {RESTORED[method]}": cases[path].inner[RESTORED[method]]
-                    for method, cases in seen.items()
-                },
-                "ground truth": case.truth,
-            },
+    rows = []
+    for why, path in restoring[methods[0]].chosen:
+        cases = {method: restoring[method].look(path) for method in methods}
+        first = cases[methods[0]]
+        drawn = {
+            f"{NAMES[method]} reconstruction": case.inner[RESTORED[method]] for method, case in cases.items()
+        }
+        rows.append(
+            Row(f"{why}: {first.caption}", {"input": first.picture, **drawn, "ground truth": first.truth})
         )
-        for path, case in first.items()
-    ]
-    text = f"As Figure 9; images chosen by the scores of {NAMES[next(iter(seen))]}."
+    text = f"As Figure 9; images chosen by the scores of {NAMES[methods[0]]}."
     return [Section(f"{place}: reconstructions side by side", text, [], rows)]
 
 
