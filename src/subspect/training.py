@@ -143,6 +143,7 @@ def check_options(options: FitOptions) -> None:
     asked = f"accelerator {options.accelerator}, devices {options.devices}, precision {options.precision}"
     if options.devices < 1:
         raise ValueError(f"a training needs at least one device, got {asked}")
+    silence_adverts()
     try:
         L.Trainer(
             accelerator=options.accelerator,
@@ -155,6 +156,11 @@ def check_options(options: FitOptions) -> None:
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ValueError(f"this machine cannot train with {asked}: {_one_line(error)}") from error
+
+
+def silence_adverts() -> None:
+    """Keeps Lightning from advertising, and from listing hardware that is not there, with every trainer."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def _one_line(error: Exception) -> str:
@@ -249,8 +255,7 @@ def _final_checkpoint(stage: Stage, folder: Path) -> Path:
 
 
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
-    # Adverts, and lists of hardware that is not there, once a stage.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    silence_adverts()
     logs = folder / "logs" / stage.name
     preview_every = stage.config.steps if stage.gathers else options.preview_every
     callbacks: list[Callback] = [

@@ -25,7 +25,7 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
 from subspect.runs import pick_device
 from subspect.starting import take_weights
-from subspect.training import FitOptions, Stage, newest_checkpoint, trainer_precision
+from subspect.training import FitOptions, Stage, newest_checkpoint, silence_adverts, trainer_precision
 
 logger = logging.getLogger("subspect")
 MEASURED_STEPS = 3
@@ -128,7 +128,7 @@ def _left(cell: Cell, output: Path, speed: Speed) -> float:
 def _measure_stage(stage: Stage, options: FitOptions) -> StageSpeed:
     """Runs a few steps, of which the first is not counted where there are several."""
     timer = _Timer()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    silence_adverts()
     trainer = L.Trainer(
         accelerator=options.accelerator,
         devices=1,
