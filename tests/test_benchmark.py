@@ -256,6 +256,12 @@ def test_measured_steps_are_those_of_every_stage(place, finished):
     assert 0 < speed.image < 60
 
 
+def test_an_executor_that_is_none_is_named(place, finished, capsys):
+    words = ["benchmark", str(grids.write_grid(place)), f"--output={finished[1]}", "--executor=rai"]
+    assert main(words) == 1
+    assert "no executor 'rai'; there are: local, ray" in capsys.readouterr().err
+
+
 def test_the_plan_names_every_cell_and_writes_nothing(place, finished, capsys):
     before = stamps(finished[1])
     words = ["benchmark", str(grids.write_grid(place, seeds=[0, 1, 9])), f"--output={finished[1]}"]

@@ -299,6 +299,10 @@ def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, cap
     page = write_report([tmp_path / "runs"], tmp_path / "report")
     assert "no pictures of data" in caplog.text
     assert "img" not in Addresses(page.read_text()).tags
+    shutil.rmtree(tmp_path / "runs/dsr-seed0/detector")
+    without = write_report([tmp_path / "runs"], tmp_path / "without")
+    assert "img" not in Addresses(without.read_text()).tags
+    assert (tmp_path / "without/tables.csv").read_text() == (tmp_path / "report/tables.csv").read_text()
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -14,6 +14,7 @@ from subspect.report.entries import Entry, read_entries
 from subspect.report.formats import to_csv, to_latex, to_markdown
 from subspect.report.page import category_section, overview, paper_section, representatives
 from subspect.report.tables import paper_tables
+from subspect.runs import DETECTOR
 
 logger = logging.getLogger("subspect")
 PAGE = "index.html"
@@ -68,4 +69,6 @@ def _by_category(entries: Sequence[Entry]) -> list[list[Entry]]:
 
 
 def _pictures(entries: Sequence[Entry], count: int, device: str) -> list[Section]:
-    return case_sections(representatives(entries), count, device) if count else []
+    """Pictures by those detectors that are there; results can be reported without them."""
+    drawing = [entry for entry in representatives(entries) if (entry.folder / DETECTOR).exists()]
+    return case_sections(drawing, count, device) if count and drawing else []
