@@ -26,9 +26,9 @@ def make_plan(cells: Sequence[Cell], output: Path, options: FitOptions) -> str:
     width = max(len(cell.name) for cell in cells)
     lines = [f"{cell.name:{width}}  {state(cell, output):8}  {_spoken(seconds[cell.path])}" for cell in cells]
     unknown = len(seconds) - len(known)
-    rest = f" and {unknown} cells that could not be measured" if unknown else ""
+    rest = f" ({unknown} of them could not be measured)" if unknown else ""
     lines.append(
-        f"{len(cells)} cells, about {_spoken(sum(known))}{rest} to train and judge, from {MEASURED_STEPS} steps"
+        f"{len(cells)} cells{rest}, about {_spoken(sum(known))} to train and judge, from {MEASURED_STEPS} steps"
         " of every stage measured on this machine"
     )
     return "\n".join(lines)
