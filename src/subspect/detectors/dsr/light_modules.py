@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subspect.detectors.dsr.blocks import PreActivationBlock
+from subspect.detectors.dsr.blocks import PreActivationBlock, doubled
 
 
 class LightSubspaceRestriction(nn.Module):
@@ -65,8 +65,3 @@ class LightUNet(nn.Module):
         hidden = self.decoder2(torch.cat((doubled(hidden), level2), 1))
         hidden = self.decoder1(torch.cat((doubled(hidden), level1), 1))
         return self.out(F.relu(hidden))
-
-
-def doubled(features: Tensor) -> Tensor:
-    """Bilinearly enlarged to twice the height and width."""
-    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
