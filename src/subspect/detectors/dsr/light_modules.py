@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subspect.detectors.dsr.blocks import PreActivationBlock, doubled
+from subspect.detectors.initialisation import zero_start
 
 
 class LightSubspaceRestriction(nn.Module):
@@ -25,8 +26,7 @@ class LightSubspaceRestriction(nn.Module):
         self.decoder2 = PreActivationBlock(4 * width, 2 * width)
         self.decoder1 = PreActivationBlock(2 * width, width)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
+        zero_start(self.out)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps ``(N, channels, H, W)``, H and W multiples of 4, to the same shape."""

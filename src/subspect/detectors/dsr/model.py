@@ -18,7 +18,7 @@ from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
 from subspect.detectors.dsr.perceptual_model import make_latent_model
-from subspect.detectors.initialisation import normal_start
+from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
 from subspect.images import crop, pad_to_multiple
 from subspect.training import Stage
@@ -108,6 +108,7 @@ class Dsr(Detector):
         self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
         self.detection = LightUNet(6 * _DETECTION_STRIDE**2 + 2 * (low + high), config.detection_width)
         self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
+        zero_start(self.upsampling.out)
 
     def _feature_widths(self) -> tuple[int, int]:
         return self.latent_model.low_width, self.latent_model.high_width
@@ -170,11 +171,13 @@ class Dsr(Detector):
         return self.refine_logits(compared).softmax(1) if self.config.refine else compared.mask
 
     def refine_logits(self, compared: Comparison) -> Tensor:
-        """Logits ``(N, 2, H, W)`` of the upsampling module."""
+        """Logits ``(N, 2, H, W)`` of the upsampling module; the light one corrects M, at first by nothing."""
         if not self.config.light:
             return self.upsampling(torch.cat((compared.specific, compared.general, compared.mask), 1))
         pictures = torch.cat((compared.image, compared.mask), 1)  # as the paper's text
-        return _enlarge(self.upsampling(F.pixel_unshuffle(pictures, _UPSAMPLING_STRIDE)), _UPSAMPLING_STRIDE)
+        correction = self.upsampling(F.pixel_unshuffle(pictures, _UPSAMPLING_STRIDE))
+        least = torch.finfo(torch.float16).tiny  # of a probability, whose logarithm every precision can hold
+        return compared.mask.clamp(min=least).log() + _enlarge(correction, _UPSAMPLING_STRIDE)
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
         """Stage 2 and, unless switched off, stage 3 (paper, section 3.6)."""
