@@ -174,6 +174,9 @@ def add_pretrain(parser: ArgumentParser) -> None:
     """Arguments of ``pretrain``."""
     parser.add_argument("folders", type=Path, nargs="+", help="folders of pictures, searched with subfolders")
     parser.add_argument("--preset", type=str, default="fast", help="fast or paper (default: fast)")
+    parser.add_argument(
+        "--weights", type=str, help="of fast's ImageNet ResNet-18: a file or hub id (default: timm's)"
+    )
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--batch-size", type=int, help="instead of the preset's")
     parser.add_argument("--crop-size", type=int, help="instead of the preset's")

@@ -229,6 +229,7 @@ def _pretrain(given: Namespace) -> int:
     run = PretrainingRun.from_preset(
         given.preset,
         folders=tuple(str(folder) for folder in given.folders),
+        weights=given.weights,
         seed=given.seed,
         steps=given.steps,
         batch_size=given.batch_size,

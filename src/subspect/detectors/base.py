@@ -79,10 +79,6 @@ class Detector(nn.Module, ABC):
         if weights is not None:
             raise ValueError(f"{self.method} starts from no pretrained weights, but {weights!r} was given")
 
-    def ships_with(self) -> str | None:
-        """The detector in the package's assets that trainings of this configuration start from, if any."""
-        return None
-
     def use_textures(self, textures: Textures | None) -> None:
         """Takes the pictures that simulated defects are made of; nothing for methods without any.
 
