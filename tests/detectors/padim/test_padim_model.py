@@ -87,6 +87,19 @@ def test_a_map_is_the_direct_computation(learnt):
     assert torch.equal(score, anomaly_map.amax((1, 2, 3)))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "grid"), [("test_convnext", (8, 12)), ("test_efficientnet", (16, 24)), ("test_vit", (4, 6))]
+)
+def test_any_backbone_with_three_levels_serves(tmp_path, backbone, grid):
+    config = replace(PADIM, backbone=backbone, image_size=(64, 96), channels=100)
+    made, images = fitted(write_backbone(tmp_path / "weights.safetensors", backbone), tmp_path, config)
+    assert made.grid == grid
+    normal = normal_ones(images)
+    kept = made.distributions.kept(torch.cat([made.features(image[None]) for image in normal]))
+    np.testing.assert_allclose(made.distributions.mean.T, kept.mean(0), rtol=1e-4, atol=1e-5)
+    assert (made(normal.flip(2)).score > made(normal).score).all()
+
+
 def test_channels_are_drawn_by_the_seed(weights, learnt, tmp_path):
     drawn = learnt[0].distributions.channels
     assert drawn.unique().equal(drawn)
@@ -186,8 +199,19 @@ def test_what_the_backbone_has_not_is_said(change, message):
         Padim(replace(PADIM, **change))
 
 
+def test_of_an_image_size_that_the_backbone_refuses_those_that_work_are_named():
+    config = replace(PADIM, backbone="test_vit", image_size=(100, 300))
+    with pytest.raises(ValueError, match=r"test_vit cannot take images of 100x300.*\(what works: (.*)\)") as caught:
+        Padim(config)
+    sizes = re.findall(r"(\d+)x(\d+)", str(caught.value).split("what works")[1])
+    assert sizes == [("96", "288"), ("160", "160")]
+    for height, width in sizes:
+        made = Padim(replace(config, image_size=(int(height), int(width))))
+        assert made(torch.rand(1, 3, 100, 300)).anomaly_map.shape == (1, 1, 100, 300)
+
+
 def test_crops_that_cannot_be_are_said():
-    with pytest.raises(ConfigurationError, match="crop of 80 is larger"):
+    with pytest.raises(ConfigurationError, match="crop is at least 32 and at most the smaller side"):
         configured(PADIM, settings=["crop=80"])
 
 
