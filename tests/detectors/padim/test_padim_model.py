@@ -201,7 +201,9 @@ def test_what_the_backbone_has_not_is_said(change, message):
 
 def test_of_an_image_size_that_the_backbone_refuses_those_that_work_are_named():
     config = replace(PADIM, backbone="test_vit", image_size=(100, 300))
-    with pytest.raises(ValueError, match=r"test_vit cannot take images of 100x300.*\(what works: (.*)\)") as caught:
+    with pytest.raises(
+        ValueError, match=r"test_vit cannot take images of 100x300.*\(what works: (.*)\)"
+    ) as caught:
         Padim(config)
     sizes = re.findall(r"(\d+)x(\d+)", str(caught.value).split("what works")[1])
     assert sizes == [("96", "288"), ("160", "160")]
