@@ -10,12 +10,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from subspect.backbones import Backbone
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.configuration import ConfigurationError
-from subspect.detectors.padim.config import PadimConfig
+from subspect.detectors.padim.config import PRESETS, PadimConfig
 from subspect.detectors.padim.model import Padim
 from subspect.pretrained import WeightsError
 from subspect.run_data import DataOptions
@@ -85,6 +86,21 @@ def test_a_map_is_the_direct_computation(learnt):
         np.testing.assert_allclose(distances[:, position], np.sqrt(squares), rtol=1e-4)
     anomaly_map, score = made(asked)
     assert torch.equal(score, anomaly_map.amax((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("preset", "gigaflops", "parameters", "gigabytes"),
+    [("paper", 24.007, 24_862_528, 5.06), ("fast", 3.673, 2_782_784, 0.177)],
+)
+def test_the_presets_cost_what_the_documentation_says(preset, gigaflops, parameters, gigabytes):
+    with torch.device("meta"):
+        made = Padim(PRESETS[preset])
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        made.features(torch.empty(1, 3, 256, 256))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflops, abs=0.001)
+    assert sum(value.numel() for value in made.parameters()) == parameters
+    stored = sum(value.numel() * value.itemsize for value in made.state_dict().values())
+    assert stored / 1e9 == pytest.approx(gigabytes, abs=0.005)
 
 
 @pytest.mark.parametrize(
