@@ -36,6 +36,8 @@ def documented_method(folder: Path) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subspect.detectors, "__path__", [*subspect.detectors.__path__, str(folder)])
         patch.setattr(registry, "METHODS", (*registry.METHODS, name))
-        yield name
-    for module in [module for module in sys.modules if f".{name}" in module]:
-        del sys.modules[module]
+        try:
+            yield name
+        finally:
+            for module in [module for module in sys.modules if f".{name}" in module]:
+                del sys.modules[module]

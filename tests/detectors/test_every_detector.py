@@ -281,9 +281,8 @@ def test_every_stage_leaves_previews(finished):
 
 
 def test_evaluation_and_inspection_give_the_same_scores(finished, data, tmp_path):
-    assert (
-        main(["evaluate", str(finished), str(data), "--output", str(tmp_path / "judged"), "--pictures=2"]) == 0
-    )
+    words = ["evaluate", str(finished), str(data), f"--output={tmp_path / 'judged'}", "--pictures=2"]
+    assert main(words) == 0
     assert (tmp_path / "judged/pictures/data/index.html").is_file()
     table = read_test_table(read_description(finished / "detector")["provenance"], data)
     results = evaluate(load_detector(finished / "detector"), table)
