@@ -21,6 +21,8 @@ def build_parser() -> ArgumentParser:
         ("train", add_train, "train a detector on normal images"),
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
+        ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
+        ("report", add_report, "write tables, intervals and a page of judged runs"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
         ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
@@ -54,6 +56,11 @@ def add_fit(parser: ArgumentParser, output: str = "folder of the run") -> None:
     parser.add_argument("--output", type=Path, required=True, help=output)
     parser.add_argument("--seed", type=int, default=0, help="of splits, weights, order, simulation")
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    add_machine(parser)
+
+
+def add_machine(parser: ArgumentParser) -> None:
+    """What a training runs on."""
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
     parser.add_argument("--devices", type=int, default=1, help="how many; several train by DDP")
     parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true, bf16-mixed, ...")
@@ -130,6 +137,36 @@ def add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_benchmark(parser: ArgumentParser) -> None:
+    """Arguments of ``benchmark``."""
+    parser.add_argument("grid", type=Path, help="YAML file of what to combine; ready ones are in recipes/")
+    parser.add_argument("--output", type=Path, required=True, help="folder of all runs; the same goes on")
+    parser.add_argument(
+        "--set",
+        type=str,
+        action="append",
+        default=[],
+        help="FIELD=VALUE: one value of the grid, e.g. datasets.mvtec_ad.root=DIR; may be repeated",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print the plan and the time it will take")
+    parser.add_argument(
+        "--executor", type=str, default="local", help="local, or ray: a cluster (see docs/scale.md)"
+    )
+    parser.add_argument("--cell-cpus", type=float, default=1, help="with ray: cores for each cell")
+    parser.add_argument("--cell-gpus", type=float, default=0, help="with ray: GPUs for each cell")
+    add_machine(parser)
+
+
+def add_report(parser: ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with judged runs, e.g. of a benchmark")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--pictures", type=int, default=1, help="best, median, worst images to show of each detector; 0: none"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
