@@ -1,9 +1,9 @@
-"""What every detector is: an ``nn.Module`` from images to anomaly maps and scores, trained in stages."""
+"""What every detector is, an ``nn.Module`` from images to anomaly maps and scores; what every method is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -97,3 +97,17 @@ class Detector(nn.Module, ABC):
 
     def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Takes back what ``provenance`` gave, when a detector is read."""
+
+
+class Method(NamedTuple):
+    """A method of anomaly detection; each package of a method has one, named ``METHOD``.
+
+    Attributes:
+        build: A detector with random weights from a configuration.
+        config: Class of the configuration.
+        presets: Configurations by name, ``paper`` and ``fast`` among them.
+    """
+
+    build: Callable[[Any], Detector]
+    config: type[DetectorConfig]
+    presets: Mapping[str, DetectorConfig]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from subspect.detectors.config import DetectorConfig, StageConfig
 from subspect.simulation.overlay import Fill
@@ -131,6 +131,7 @@ class DsrConfig(DetectorConfig):
         upsampling_stage: Stage 3, the upsampling module's schedule (the paper has 20,000 steps).
     """
 
+    least_side: ClassVar[int] = 64
     antialias: bool = False
     colour: Literal["bgr", "rgb"] = "bgr"
     latent: LatentConfig = LatentConfig()
@@ -147,9 +148,7 @@ class DsrConfig(DetectorConfig):
     upsampling_stage: StageConfig = StageConfig(steps=50_000, batch_size=8)
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 64:
-            height, width = self.image_size
-            raise ValueError(f"DSR needs images of at least 64x64 pixels, got image size {height}x{width}")
+        super().__post_init__()
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 
