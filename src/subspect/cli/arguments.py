@@ -144,7 +144,7 @@ def add_inspect(parser: ArgumentParser) -> None:
 def add_probe(parser: ArgumentParser) -> None:
     """Arguments of ``probe``."""
     parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
-    parser.add_argument("folder", type=Path, help="normal images; those the detector has seen are left out")
+    add_data(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--count", type=int, default=60, help="defects of each family (default: 60)")

@@ -191,6 +191,7 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
 
 
 def _probe(given: Namespace) -> int:
+    from subspect.datasets import read_table
     from subspect.inspection import Inspector
     from subspect.probe.probing import ProbeOptions, probe
     from subspect.storage import find_detector, load_detector, read_description
@@ -198,7 +199,8 @@ def _probe(given: Namespace) -> int:
     folder = find_detector(given.detector)
     options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
     inspector = Inspector(load_detector(folder), _device(given.device), given.threshold)
-    result = probe(inspector, read_description(folder)["provenance"], given.folder, given.output, options)
+    table = read_table(given.root, given.layout, given.seed, given.category)
+    result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
     print(result.render(), end="")
     print(f"written: {given.output}")
     return 0

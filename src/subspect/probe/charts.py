@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def _draw(result: ProbeResult, path: Path, panel: Callable[[Axes, FamilyResult],
     rows = -(-len(result.families) // _COLUMNS)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.6 * _COLUMNS, 2.7 * rows + 0.5), dpi=130, layout="constrained")
-        panels: Sequence[Axes] = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        panels: list[Axes] = figure.subplots(rows, _COLUMNS, squeeze=False).ravel().tolist()
         for axes in panels[len(result.families) :]:
             axes.remove()
         labelled: dict[str, Any] = {}

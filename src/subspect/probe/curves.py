@@ -1,8 +1,9 @@
 """What a probability-of-detection curve is, whatever fits it, and when a size can be read off it.
 
-Terms are those of MIL-HDBK-1823A (US Department of Defense, 2009): *a* is a defect's size, *â* the detector's
-response to it, a90 the size that is found with a probability of 90 %, and a90/95 the upper 95 % confidence bound
-of a90. Bounds are one-sided, each with 95 % on its own: the lower bound of the curve passes 90 % at a90/95.
+Terms are those of MIL-HDBK-1823A (US Department of Defense, 2009): *a* is a defect's size, *â* the
+detector's response to it, a90 the size that is found with a probability of 90 %, and a90/95 the upper 95 %
+confidence bound of a90. Bounds are one-sided, each with 95 % on its own: the lower bound of the curve passes
+90 % at a90/95.
 
 A size outside the range of the planted ones is never given as a number, since nothing was measured there.
 """

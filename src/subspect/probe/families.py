@@ -37,7 +37,7 @@ class Family:
     plant: Plant
 
     def ladder(self, side: int, count: int) -> npt.NDArray[np.float64]:
-        """``count`` sizes, evenly spaced in their logarithm, for pictures with a shorter side of ``side`` pixels."""
+        """``count`` sizes, evenly spaced in their logarithm, for pictures ``side`` pixels short."""
         return np.geomspace(max(self.least, self.smallest * side), self.largest * side, count)
 
 

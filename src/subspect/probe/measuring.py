@@ -71,10 +71,12 @@ def held_out(paths: Sequence[Path], provenance: Mapping[str, Any]) -> list[Path]
         provenance: Of ``detector.json``.
 
     Raises:
-        ValueError: There are none, or the detector has been trained or calibrated on all of them.
+        ValueError: The detector has been trained or calibrated on all of them.
     """
-    if not paths:
-        raise ValueError("no image files to plant defects into")
+    if "not_to_judge" not in provenance:
+        logger.warning(
+            "the detector does not say which images it was trained on; make sure that none is among these"
+        )
     seen = set(provenance.get("not_to_judge", ()))
     rest = [path for path in paths if content_digest(path) not in seen]
     if not rest:
@@ -143,7 +145,7 @@ def plant_and_score(
 
 
 def _plant(family: Family, job: _Job, pictures: tuple[Picture, Picture], seed: int) -> Planted:
-    """Plants one defect into the first of two pictures; what is random depends on seed, family and number only."""
+    """Plants one defect into the first of two pictures; its randomness depends on seed, family and number."""
     rng = np.random.default_rng((seed, job.family, job.number))
     return family.plant(*pictures, job.size, rng)
 

@@ -1,7 +1,7 @@
 """Defects of a known size and contrast, planted into a picture at a random place.
 
-Lengths are in pixels of the picture. Shapes have sub-pixel positions and edges one pixel wide; every defect lies
-wholly inside the picture.
+Lengths are in pixels of the picture. Shapes have sub-pixel positions and edges one pixel wide; every defect
+lies wholly inside the picture.
 """
 
 from __future__ import annotations

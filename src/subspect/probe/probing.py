@@ -1,4 +1,4 @@
-"""The whole probe: a detector and a folder of normal images, to curves on disk."""
+"""The whole probe: a detector and a table of images, to curves on disk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from subspect.datasets.table import Table
 from subspect.files import write_text
-from subspect.images import find_images
 from subspect.inspection import Inspector
 from subspect.probe.charts import draw_curves, draw_scores
 from subspect.probe.families import Family, make_families
@@ -52,11 +52,11 @@ class ProbeOptions:
 def probe(
     inspector: Inspector,
     provenance: Mapping[str, Any],
-    folder: Path,
+    table: Table,
     output: Path,
     options: ProbeOptions | None = None,
 ) -> ProbeResult:
-    """Plants defects into the held-out normal images of a folder and fits how probably they are found.
+    """Plants defects into the held-out normal images of a table and fits how probably they are found.
 
     Writes ``findings.csv`` (a row a defect), ``curves.png``, ``scores.png``, ``probe.md`` and, last,
     ``probe.json``.
@@ -64,23 +64,23 @@ def probe(
     Args:
         inspector: The detector and its threshold.
         provenance: Of its ``detector.json``, which names the images it has seen.
-        folder: Normal images, searched with subfolders.
+        table: Images of one category; the normal ones are used, whatever their split.
         output: Folder to make.
         options: None takes the defaults.
 
     Raises:
         FileExistsError: The output folder exists.
-        ValueError: An option is out of range, the output folder lies among the images, or no image is left.
+        ValueError: There are several categories, a contrast is out of range, the output folder lies among the images, or no image is left.
         ImageError: An image cannot be read.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another folder")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    check_output(DataOptions(str(folder), layout="folder"), output)
+    if len(table.categories) > 1:
+        raise ValueError(f"one detector is probed on one category, choose from: {', '.join(table.categories)}")
+    check_output(DataOptions(str(table.root), table.layout), output)
     options = options or ProbeOptions()
     families = make_families(options.contrasts)
-    paths = held_out(find_images(folder), provenance)
+    paths = held_out([sample.path for sample in table.select(anomalous=False)], provenance)
     if len(paths) > options.count:  # more would not be planted into
         chosen = np.random.default_rng(options.seed).choice(len(paths), options.count, replace=False)
         paths = [paths[index] for index in sorted(chosen)]

@@ -1,11 +1,11 @@
-"""â vs a: a straight line of the anomaly score over the logarithm of size, and how often it passes the threshold.
+"""â vs a: a straight line of the anomaly score over log size, and how often the score passes the threshold.
 
-The model is that of MIL-HDBK-1823A without censoring: scores scatter normally, and equally at all sizes, about a
-line fitted by least squares, so the probability of detection is ``Phi(z)`` with ``z(a) = (line(a) - threshold) /
-scatter``. Confidence bounds come from the delta method, as there, applied to z, where the normal approximation is
-good (the handbook applies it to the curve's location and width): the variance of z is that of the line
-in units of the scatter, plus ``z**2 / (2 (N - 2))`` for the scatter being estimated. a90/95 is where the lower
-bound of z passes the 90 % quantile, the root of a quadratic.
+The model is that of MIL-HDBK-1823A without censoring: scores scatter normally, and equally at all sizes, about
+a line fitted by least squares, so the probability of detection is ``Phi(z)``, with
+``z(a) = (line(a) - threshold) / scatter``. Confidence bounds come from the delta method, as there, applied to z,
+where the normal approximation is good (the handbook applies it to the curve's location and width): the variance
+of z is that of the line in units of the scatter, plus ``z**2 / (2 (N - 2))`` for the scatter being estimated.
+a90/95 is where the lower bound of z passes the 90 % quantile, the root of a quadratic.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _Line(NamedTuple):
     slope: float
     centre: float
     scatter: float
-    count: int
+    number: int
     spread: float
     """Sum of squares of the log sizes about their centre."""
 
@@ -50,8 +50,8 @@ class _Line(NamedTuple):
 
     def deviation(self, log_sizes: FloatArray) -> FloatArray:
         """Standard deviation of z by the delta method."""
-        of_line = 1.0 / self.count + (log_sizes - self.centre) ** 2 / self.spread
-        return np.asarray(np.sqrt(of_line + self.z(log_sizes) ** 2 / (2.0 * (self.count - 2))))
+        of_line = 1.0 / self.number + (log_sizes - self.centre) ** 2 / self.spread
+        return np.asarray(np.sqrt(of_line + self.z(log_sizes) ** 2 / (2.0 * (self.number - 2))))
 
 
 def fit_scores(sizes: npt.ArrayLike, scores: npt.ArrayLike, threshold: float) -> DetectionCurve:
@@ -115,12 +115,12 @@ def _detectable(line: _Line, sizes: FloatArray) -> tuple[DetectableSize, Detecta
     # (z - q)**2 = k**2 variance(z), a quadratic in the distance from the centre; negative at a90, so that the
     # greater root is the bound if the quadratic opens upwards, and there is no bound if it does not.
     k2, beyond = NORMAL_QUANTILE**2, line.height - _TARGET_QUANTILE
-    share = k2 / (2.0 * (line.count - 2))
+    share = k2 / (2.0 * (line.number - 2))
     square = line.slope**2 * (1.0 - share) - k2 / line.spread
     if square <= 0:
         return a90, DetectableSize(None, MAYBE_NOT_RISING)
     linear = 2.0 * line.slope * (beyond - share * line.height)
-    constant = beyond**2 - k2 / line.count - share * line.height**2
+    constant = beyond**2 - k2 / line.number - share * line.height**2
     root = (-linear + np.sqrt(linear**2 - 4.0 * square * constant)) / (2.0 * square)
     return a90, within_planted(line.centre + float(root), sizes)
 
