@@ -46,7 +46,7 @@ class Hosts:
     Attributes:
         paths: Those that the detector calls normal.
         side: Shortest side among them, in pixels.
-        false_alarms: How many pictures it calls anomalous as they are; they are not planted into.
+        false_alarms: How many pictures it called anomalous as they were until enough had passed.
     """
 
     paths: tuple[Path, ...]
@@ -93,22 +93,31 @@ def held_out(paths: Sequence[Path], provenance: Mapping[str, Any]) -> list[Path]
     return rest
 
 
-def find_hosts(inspector: Inspector, paths: Sequence[Path]) -> Hosts:
-    """Looks which pictures pass as they are: where there is a false alarm already, no defect can be told.
+def find_hosts(inspector: Inspector, paths: Sequence[Path], count: int) -> Hosts:
+    """The first pictures that pass as they are: where there is a false alarm already, no defect can be told.
+
+    Args:
+        inspector: What judges.
+        paths: In the order in which they are tried.
+        count: How many are enough.
 
     Raises:
         ValueError: None passes, or one is too small.
         ImageError: A file cannot be read.
     """
-    passed, sides = [], []
+    passed, sides, false_alarms = [], [], 0
     for start in range(0, len(paths), BATCH_SIZE):
+        if len(passed) >= count:
+            break
         batch = paths[start : start + BATCH_SIZE]
         pictures = [read_image(path) for path in batch]
         scores = [scored.score for scored in predict(inspector.detector, pictures, inspector.device)]
         for path, picture, score in zip(batch, pictures, scores, strict=True):
             if (side := min(picture.shape[:2])) < SMALLEST_SIDE:
                 raise ValueError(f"{path}: {side} pixels at its shorter side; a probe needs {SMALLEST_SIDE}")
-            if score <= inspector.threshold:
+            if score > inspector.threshold:
+                false_alarms += 1
+            else:
                 passed.append(path)
                 sides.append(side)
     if not passed:
@@ -116,7 +125,7 @@ def find_hosts(inspector: Inspector, paths: Sequence[Path]) -> Hosts:
             f"all {len(paths)} pictures are called anomalous as they are at a threshold of"
             f" {inspector.threshold:.4g}, so nothing can be said of planted defects"
         )
-    return Hosts(tuple(passed), min(sides), len(paths) - len(passed))
+    return Hosts(tuple(passed[:count]), min(sides[:count]), false_alarms)
 
 
 def plant_and_score(

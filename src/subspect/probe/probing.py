@@ -70,7 +70,8 @@ def probe(
 
     Raises:
         FileExistsError: The output folder exists.
-        ValueError: There are several categories, a contrast is out of range, the output folder lies among the images, or no image is left.
+        ValueError: There are several categories, a contrast is out of range, the output folder lies among the
+            images, or no image is left.
         ImageError: An image cannot be read.
     """
     if output.exists():
@@ -81,10 +82,8 @@ def probe(
     options = options or ProbeOptions()
     families = make_families(options.contrasts)
     paths = held_out([sample.path for sample in table.select(anomalous=False)], provenance)
-    if len(paths) > options.count:  # more would not be planted into
-        chosen = np.random.default_rng(options.seed).choice(len(paths), options.count, replace=False)
-        paths = [paths[index] for index in sorted(chosen)]
-    hosts = find_hosts(inspector, paths)
+    order = np.random.default_rng(options.seed).permutation(len(paths))
+    hosts = find_hosts(inspector, [paths[index] for index in order], options.count)
     logger.info("planting %d defects into %d pictures", len(families) * options.count, len(hosts.paths))
     findings = plant_and_score(inspector, hosts, families, options.count, options.seed)
     result = ProbeResult(
