@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from subspect.files import write_atomically
 from subspect.probe.curves import TARGET, DetectionCurve
@@ -52,6 +53,9 @@ def _draw(result: ProbeResult, path: Path, panel: Callable[[Axes, FamilyResult],
         for axes, one in zip(panels, result.families, strict=False):
             panel(axes, one)
             axes.set(title=one.family.name, xlabel=f"{one.family.quantity} (pixels)", xscale="log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             handles, labels = axes.get_legend_handles_labels()
             labelled = dict(zip(labels, handles, strict=True)) | labelled
         figure.legend(

@@ -105,7 +105,9 @@ def find_hosts(inspector: Inspector, paths: Sequence[Path], count: int) -> Hosts
         ValueError: None passes, or one is too small.
         ImageError: A file cannot be read.
     """
-    passed, sides, false_alarms = [], [], 0
+    passed: list[Path] = []
+    sides: list[int] = []
+    false_alarms = 0
     for start in range(0, len(paths), BATCH_SIZE):
         if len(passed) >= count:
             break
