@@ -61,9 +61,9 @@ def test_a_scratch_has_its_length_and_width(length, width):
         assert share.sum() == pytest.approx(length * width, rel=0.1)
         places, weights = np.argwhere(share > 0), share[share > 0]
         across, along = np.sqrt(12 * np.linalg.eigvalsh(np.cov(places.T, aweights=weights, ddof=0)))
-        # A uniform bar of length L has the variance L**2 / 12; soft edges and pixels add 1 / 6.
-        assert along == pytest.approx(np.sqrt(length**2 + 2), rel=0.06)
-        assert across == pytest.approx(np.sqrt(width**2 + 2), rel=0.25)
+        # A uniform bar of length L has the variance L**2 / 12; its edges add 1 / 12.
+        assert along == pytest.approx(np.sqrt(length**2 + 1), rel=0.06)
+        assert across == pytest.approx(np.sqrt(width**2 + 1), rel=0.25)
 
 
 @pytest.mark.parametrize("shift", [0.25, 1.0, 6.0])

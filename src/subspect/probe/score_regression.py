@@ -4,7 +4,7 @@ The model is that of MIL-HDBK-1823A without censoring: scores scatter normally, 
 a line fitted by least squares, so the probability of detection is ``Phi(z)``, with
 ``z(a) = (line(a) - threshold) / scatter``. Confidence bounds come from the delta method, as there, applied to
 z, where the normal approximation is good (the handbook applies it to the curve's location and width). Its
-variance is that of the line in units of the scatter, plus ``z**2 / (2 (N - 2))`` for the scatter being an estimate.
+variance is that of the line in units of the scatter, plus ``z**2 / (2 (N - 2))`` for the scatter's own error.
 a90/95 is where the lower bound of z passes the 90 % quantile, the root of a quadratic.
 """
 
