@@ -28,7 +28,8 @@ def draw_curves(result: ProbeResult, path: Path) -> None:
     """Writes a picture of the curves of every family.
 
     Found defects stand above 1 and missed ones below 0, curves come with their bounds, and lines from 90 % down
-    to the size axis mark a90 (dashed) and a90/95 (dotted), in the colour of the curve.
+    to the size axis mark a90 (dashed) and a90/95 (dotted), in the colour of the curve. A curve that the data
+    contradict is dash-dotted.
     """
     _draw(result, path, _curve_panel)
 
@@ -85,11 +86,14 @@ def _curve_panel(axes: Axes, one: FamilyResult) -> None:
 def _draw_curve(axes: Axes, curve: DetectionCurve, colour: str, label: str) -> None:
     if not curve.fitted:
         return
-    axes.plot(curve.sizes, curve.probability, color=colour, linewidth=1.4, label=label)
+    if curve.remarks:
+        label += ", contradicted"
+    style = "-." if curve.remarks else "-"
+    axes.plot(curve.sizes, curve.probability, style, color=colour, linewidth=1.4, label=label)
     axes.fill_between(curve.sizes, curve.lower, curve.upper, color=colour, alpha=0.15, linewidth=0)
-    for size, style in ((curve.a90, "--"), (curve.a90_95, ":")):
+    for size, mark in ((curve.a90, "--"), (curve.a90_95, ":")):
         if size.value is not None:
-            axes.plot([size.value] * 2, [0, TARGET], color=colour, linestyle=style, linewidth=1)
+            axes.plot([size.value] * 2, [0, TARGET], color=colour, linestyle=mark, linewidth=1)
 
 
 def _wrapped(reason: str) -> str:
