@@ -21,6 +21,7 @@ def build_parser() -> ArgumentParser:
         ("train", add_train, "train a detector on normal images"),
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
+        ("probe", add_probe, "plant graded defects into normal pictures: how small may they be to be found?"),
         ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
         ("report", add_report, "write tables, intervals and a page of judged runs"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
@@ -137,6 +138,24 @@ def add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_probe(parser: ArgumentParser) -> None:
+    """Arguments of ``probe``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    add_data(parser)
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
+    parser.add_argument("--count", type=int, default=60, help="defects of each family (default: 60)")
+    parser.add_argument(
+        "--contrasts",
+        type=float,
+        nargs="+",
+        default=[0.1, 0.2, 0.4],
+        help="of spots and scratches; 1 = from black to white",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of pictures, places and sizes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 

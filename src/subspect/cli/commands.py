@@ -190,6 +190,22 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
 
 
+def _probe(given: Namespace) -> int:
+    from subspect.datasets import read_table
+    from subspect.inspection import Inspector
+    from subspect.probe.probing import ProbeOptions, probe
+    from subspect.storage import find_detector, load_detector, read_description
+
+    folder = find_detector(given.detector)
+    options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
+    inspector = Inspector(load_detector(folder), _device(given.device), given.threshold)
+    table = read_table(given.root, given.layout, given.seed, given.category)
+    result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
+    print(result.render(), end="")
+    print(f"written: {given.output}")
+    return 0
+
+
 def _benchmark(given: Namespace) -> int:
     from subspect.benchmark.cells import list_cells
     from subspect.benchmark.execution import SUMMARY, run_grid
@@ -303,6 +319,7 @@ COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "inspect": _inspect,
+    "probe": _probe,
     "benchmark": _benchmark,
     "report": _report,
     "pretrain": _pretrain,
