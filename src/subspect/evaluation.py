@@ -21,9 +21,10 @@ from rich.text import Text
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.detectors.base import Detector
 from subspect.files import write_text
-from subspect.images import read_image, read_mask, resize, resize_mask
-from subspect.inspection import predict
+from subspect.images import read_image, read_mask, resize_mask
 from subspect.metrics import PixelScores, image_metrics
+from subspect.prediction import predict
+from subspect.sizes import resize
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

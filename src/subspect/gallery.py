@@ -10,18 +10,19 @@ import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.evaluation import ImageRow, Results
-from subspect.images import read_image, read_mask, resize
-from subspect.inspection import Inspector
+from subspect.images import read_image, read_mask
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import as_rgb, draw_outline, grid, heat, save_picture
+from subspect.prediction import DetectorInspector
 from subspect.regions import outline_level
+from subspect.sizes import resize
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 PAGE = "index.html"
 _HEIGHT = 160
 
 
-def case(inspector: Inspector, sample: Sample) -> Row:
+def case(inspector: DetectorInspector, sample: Sample) -> Row:
     """One image with everything seen on the way to its verdict, and its ground truth."""
     picture = read_image(sample.path)
     inspection = inspector(picture)
@@ -65,7 +66,9 @@ def telling_cases(results: Results, count: int) -> dict[str, list[ImageRow]]:
     }
 
 
-def write_gallery(inspector: Inspector, table: Table, results: Results, folder: Path, count: int = 6) -> Path:
+def write_gallery(
+    inspector: DetectorInspector, table: Table, results: Results, folder: Path, count: int = 6
+) -> Path:
     """Writes a page of hits, misses and false alarms, and a picture of each group.
 
     Args:
@@ -104,7 +107,7 @@ def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return read_mask(sample.mask_paths, sample.mask_level)
 
 
-def _inner_pictures(inspector: Inspector, picture: npt.NDArray[np.float32]) -> Arrays:
+def _inner_pictures(inspector: DetectorInspector, picture: npt.NDArray[np.float32]) -> Arrays:
     """The detector's inner pictures, brought to the size of the picture that they belong to."""
     detector, size = inspector.detector, (picture.shape[0], picture.shape[1])
     drawn = detector.inner_pictures(detector.prepare(picture)[None].to(inspector.device))

@@ -18,7 +18,7 @@ from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, Light
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
 from subspect.detectors.initialisation import normal_start
 from subspect.detectors.scoring import image_score
-from subspect.images import crop, pad_to_multiple
+from subspect.sizes import crop, pad_to_multiple
 from subspect.training import Stage
 
 SIZE_MULTIPLE = 32
