@@ -194,11 +194,10 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
 
 
 def _export(given: Namespace) -> int:
-    from subspect.export.combinations import check_combination
-    from subspect.export.exporting import ExportOptions, export_detector
+    from subspect.export.combinations import ExportOptions
+    from subspect.export.exporting import export_detector
     from subspect.storage import find_detector, load_detector, read_description
 
-    check_combination(given.format, given.precision)
     options = ExportOptions(
         given.format,
         given.precision,

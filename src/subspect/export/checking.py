@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def report(comparison: Comparison, tolerance: Tolerance, origin: str, threshold:
 
 def versions() -> dict[str, str]:
     """Of the libraries that take part."""
-    return {name: version(name) for name in _LIBRARIES}
+    return {name: version(name) for name in _LIBRARIES if find_spec(name)}
 
 
 def _processor() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from subspect.serving.description import Format, Precision
@@ -36,6 +38,36 @@ _MISSING: dict[tuple[Format, Precision], str] = {
     ("onnx", "bfloat16"): "ONNX Runtime has no bfloat16 convolution for processors, so it could not be checked",
     ("torch", "int8"): "NNCF's int8 for PyTorch only simulates int8; it is not faster",
 }
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What kind of export.
+
+    Attributes:
+        format: ``onnx``, ``openvino`` or ``torch``.
+        precision: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
+        picture_size: Height and width of the pictures that it takes; None for any.
+        images: Pictures to check it on; none takes built-in surfaces.
+        normal_images: Normal pictures that int8 is calibrated with.
+
+    Raises:
+        ValueError: There is no such export, or int8 has no pictures; the message says what there is.
+    """
+
+    format: Format = "onnx"
+    precision: Precision = "float32"
+    picture_size: tuple[int, int] | None = None
+    images: tuple[Path, ...] = ()
+    normal_images: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_combination(self.format, self.precision)
+        if self.precision == "int8" and not self.normal_images:
+            raise ValueError(
+                "int8 takes its ranges from normal pictures: name some that the detector was trained on, or"
+                " others like them, by --normal-images"
+            )
 
 
 def check_combination(format_: str, precision: str) -> None:

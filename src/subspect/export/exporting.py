@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,8 @@ import numpy as np
 
 from subspect.detectors.base import Detector
 from subspect.export.checking import Comparison, compare, report, versions
-from subspect.export.combinations import TOLERANCES, check_combination
+from subspect.export.combinations import TOLERANCES, ExportOptions
 from subspect.export.formats import write_model
-from subspect.export.graph import Size
 from subspect.export.pictures import CheckPictures
 from subspect.files import content_digest, share, write_json
 from subspect.prediction import DetectorInspector
@@ -26,32 +26,11 @@ from subspect.serving.description import (
     REPORT,
     Description,
     ExportError,
-    Format,
-    Precision,
 )
 from subspect.serving.engines import start_engine
 from subspect.serving.exported import ExportInspector
 
 logger = logging.getLogger("subspect")
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What kind of export.
-
-    Attributes:
-        format: ``onnx``, ``openvino`` or ``torch``.
-        precision: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
-        picture_size: Height and width of the pictures that it takes; None for any.
-        images: Pictures to check it on; none takes built-in surfaces.
-        normal_images: Normal pictures that int8 is calibrated with.
-    """
-
-    format: Format = "onnx"
-    precision: Precision = "float32"
-    picture_size: Size | None = None
-    images: tuple[Path, ...] = ()
-    normal_images: tuple[Path, ...] = ()
 
 
 def export_detector(
@@ -69,21 +48,37 @@ def export_detector(
         FileExistsError: The output exists.
         ImageError: A picture cannot be read.
         ExportError: The export is out of tolerance.
-        ValueError: There is no such export, or a picture has a size that it would not take.
+        ValueError: A picture has a size that it would not take.
     """
-    check_combination(options.format, options.precision)
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
+    _check_libraries(options)
     pictures = CheckPictures(options.images, options.picture_size)
-    pictures.check(options.picture_size)
+    for checked in (pictures, CheckPictures(options.normal_images, options.picture_size)):
+        checked.check(options.picture_size)
     detector = detector.cpu().eval()
     with _complete_or_nothing(output) as folder:
-        write_model(detector, folder, options.format, options.precision, options.picture_size)
+        write_model(detector, folder, options)
         description = _describe(detector, provenance, folder, options)
         write_json(folder / DESCRIPTION, description.to_values())
         comparison, checked = _check(detector, folder, description, pictures)
         write_json(folder / REPORT, checked)
         _judge(comparison, options)
+
+
+def _check_libraries(options: ExportOptions) -> None:
+    needed = {
+        "onnx": ("onnx", "onnxscript", "onnxruntime"),
+        "openvino": ("onnx", "onnxscript", "openvino"),
+        "torch": (),
+    }
+    quantising = ("nncf",) if options.precision == "int8" else ()
+    missing = [name for name in (*needed[options.format], *quantising) if find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"a {options.format} export in {options.precision} takes {', '.join(missing)}, not installed here:"
+            " pip install 'subspect[export]'"
+        )
 
 
 def _describe(

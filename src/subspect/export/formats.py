@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ import torch
 from torch import nn
 
 from subspect.detectors.base import Detector
-from subspect.export.graph import InspectionGraph, Size, trace
-from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Format, Precision
+from subspect.export.combinations import ExportOptions
+from subspect.export.graph import InspectionGraph, trace
+from subspect.export.quantisation import quantise_onnx, quantise_openvino
+from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
 
 _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # What autocast leaves in float32 stays so; these layers hold the weights of everything else. BatchNorm goes
@@ -23,33 +26,32 @@ _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": t
 _HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
 
 
-def write_model(
-    detector: Detector, folder: Path, format_: Format, precision: Precision, picture_size: Size | None
-) -> None:
-    """Writes a detector as the model's files of a format, in float32, float16 or bfloat16.
+def write_model(detector: Detector, folder: Path, options: ExportOptions) -> None:
+    """Writes a detector as the model's files of a format.
+
+    OpenVINO computes in any precision, whatever that of the graph: its float16 is weights of half the size, and
+    its bfloat16 is up to the runtime.
 
     Args:
         detector: On the CPU, in evaluation mode.
         folder: Where to; it exists.
-        format_: Which format.
-        precision: Of convolutions and matrix products. OpenVINO computes in any precision, whatever that of the
-            graph: there float16 halves the weights, and the rest is up to the runtime.
-        picture_size: Height and width of the pictures; None for any.
+        options: Which format and precision, and for which pictures.
     """
-    path = folder / MODEL_FILES[format_]
-    in_graph = precision if format_ != "openvino" else "float32"
+    path = folder / MODEL_FILES[options.format]
+    dtype = None if options.format == "openvino" else _DTYPES.get(options.precision)
     with _quiet():
-        program = trace(_graph(detector.exportable(), in_graph), picture_size)
-        if format_ == "torch":
+        program = trace(_graph(detector.exportable(), dtype), options.picture_size)
+        if options.format == "torch":
             torch.export.save(program, path)
-        elif format_ == "onnx":
+        elif options.format == "onnx":
             _write_onnx(program, path)
+            if options.precision == "int8":
+                quantise_onnx(path, options.normal_images)
         else:
-            _write_openvino(program, path, halved=precision == "float16")
+            _write_openvino(program, path, options)
 
 
-def _graph(detector: Detector, precision: Precision) -> InspectionGraph:
-    dtype = _DTYPES.get(precision)
+def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
     if dtype is None:
         return InspectionGraph(detector)
     halved = copy.deepcopy(detector)
@@ -65,16 +67,16 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     written.save(path)  # weights of more than 2 GB go into a file beside it
 
 
-def _write_openvino(program: torch.export.ExportedProgram, path: Path, *, halved: bool) -> None:
+def _write_openvino(program: torch.export.ExportedProgram, path: Path, options: ExportOptions) -> None:
     import openvino
 
-    # By way of ONNX, which keeps the names of inputs and outputs.
-    intermediate = path.with_name("intermediate.onnx")
-    _write_onnx(program, intermediate)
-    model: Any = openvino.convert_model(intermediate)
-    openvino.save_model(model, path, compress_to_fp16=halved)
-    for file in path.parent.glob(f"{intermediate.name}*"):
-        file.unlink()
+    with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
+        intermediate = Path(folder) / "model.onnx"
+        _write_onnx(program, intermediate)
+        model: Any = openvino.convert_model(intermediate)
+        if options.precision == "int8":
+            model = quantise_openvino(model, options.normal_images)
+        openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
 
 
 @contextmanager

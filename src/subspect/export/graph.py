@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +14,6 @@ from subspect.serving.description import INPUTS
 Size = tuple[int, int]
 
 _EXAMPLE_BATCH = 2  # torch.export takes sizes of 0 and 1 for constants
-
-
-class Verdicts(NamedTuple):
-    """The graph's outputs; see ``subspect.serving.description.INTERFACE``."""
-
-    anomaly_map: Tensor
-    score: Tensor
-    anomalous: Tensor
 
 
 class InspectionGraph(nn.Module):
@@ -37,15 +29,15 @@ class InspectionGraph(nn.Module):
         self.detector = detector
         self.precision = precision
 
-    def forward(self, pixels: Tensor, threshold: Tensor) -> Verdicts:
-        """Judges pictures ``(N, H, W, 3)``, RGB in [0, 1]."""
+    def forward(self, pixels: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Judges pictures ``(N, H, W, 3)``, RGB in [0, 1]; see ``subspect.serving.description.INTERFACE``."""
         config, own_size = self.detector.config, (pixels.shape[1], pixels.shape[2])
         images = _resized(pixels.permute(0, 3, 1, 2), config.image_size, antialias=config.antialias)
         with torch.autocast(pixels.device.type, self.precision, enabled=self.precision is not None):
             maps, scores = self.detector(images)
         enlarged = _resized(maps.float(), own_size, antialias=False)
         scores = scores.float()
-        return Verdicts(enlarged[:, 0], scores, scores > threshold)
+        return enlarged[:, 0], scores, scores > threshold
 
 
 def trace(graph: InspectionGraph, picture_size: Size | None) -> torch.export.ExportedProgram:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from subspect.datasets.surfaces import DEFECTS, render
 from subspect.datasets.table import NORMAL
 from subspect.export.graph import Size
@@ -66,9 +64,3 @@ class CheckPictures:
                 height, width = self.size or (_SIDE - 16 * number, _SIDE - 40 * number)
                 shot = render(surface, kind, 0, seed=0, size=max(height, width, _SIDE))
                 yield f"{surface} {kind}", unit_rgb(shot.image)[:height, :width]
-
-
-def as_batches(paths: tuple[Path, ...]) -> Iterator[FloatArray]:
-    """Pictures as batches of one, ``(1, H, W, 3)``."""
-    for path in paths:
-        yield np.ascontiguousarray(read_image(path)[None])
