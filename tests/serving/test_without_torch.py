@@ -18,8 +18,10 @@ _WITHOUT = """
 import sys
 
 class Absent:
-    names = {"torch", "lightning", "pytorch_lightning", "torchvision", "timm", "safetensors", "scipy", "skimage",
-             "matplotlib", "rich", "jinja2", "huggingface_hub", "onnx", "nncf", "tensorboard"}
+    names = {
+        "torch", "lightning", "pytorch_lightning", "torchvision", "timm", "safetensors", "scipy", "skimage",
+        "matplotlib", "rich", "jinja2", "huggingface_hub", "onnx", "nncf", "tensorboard",
+    }
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from subspect.detectors.base import Detector
+from subspect.export.shrinking import resize_antialiased
 from subspect.serving.description import INPUTS
 
 Size = tuple[int, int]
@@ -58,7 +59,9 @@ def trace(graph: InspectionGraph, picture_size: Size | None) -> torch.export.Exp
 
 def _resized(images: Tensor, size: Size, *, antialias: bool) -> Tensor:
     """As ``subspect.sizes.resize``, but not asking whether anything changes: in a graph sizes are open."""
-    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=antialias)
+    if antialias:
+        return resize_antialiased(images, size)
+    return F.interpolate(images, size, mode="bilinear", align_corners=False)
 
 
 def _example_size(image_size: Size) -> Size:
