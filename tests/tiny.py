@@ -17,6 +17,7 @@ from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
+from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.padim.config import PadimConfig
@@ -235,5 +236,22 @@ def settled_detector(method: str, folder: Path) -> Detector:
     torch.manual_seed(0)
     detector = find_method(method).build(TINY[method])
     detector.start(STARTS[method](folder) if method in STARTS else None)
+    if isinstance(detector, Dsr):
+        spread_codes(detector.latent_model)
     settle(detector)
     return detector.eval()
+
+
+@torch.no_grad()
+def spread_codes(model: DiscreteLatentModel) -> None:
+    """Gives features unit variance, and codes that are as far apart, as training does.
+
+    Those of random weights nearly coincide, so that rounding would decide which is the nearest.
+    """
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(9))
+    for level in ("low", "high"):
+        projection, codebook = getattr(model, f"{level}_projection"), getattr(model, f"{level}_codebook")
+        spread, mean = torch.std_mean(getattr(model.encode(images), level), (0, 2, 3))
+        projection.weight /= spread[:, None, None, None]
+        projection.bias.sub_(mean).div_(spread)
+        _take_codes(codebook, getattr(model.encode(images), level))
