@@ -20,8 +20,8 @@ from PIL import Image, ImageFont
 
 from subspect.datasets.table import Sample, Table
 from subspect.images import read_image, read_mask
-from subspect.inspection import Inspector
 from subspect.pictures import PAPER, Picture, as_rgb, draw_outline, grid, heat, save_picture
+from subspect.prediction import DetectorInspector
 from subspect.regions import outline_level
 from subspect.run_data import read_test_table
 from subspect.storage import find_detector, load_detector, read_description
@@ -50,7 +50,7 @@ def spread(samples: Sequence[Sample], count: int, seed: int) -> list[Sample]:
     return sorted(in_turn[:count], key=lambda sample: sample.defect)
 
 
-def panels_of(inspector: Inspector, name: str, samples: Sequence[Sample]) -> list[Panels]:
+def panels_of(inspector: DetectorInspector, name: str, samples: Sequence[Sample]) -> list[Panels]:
     """For each sample its anomaly map, outlined if anomalous, under the detector's name and verdict."""
     panels = []
     for sample in samples:
@@ -110,7 +110,7 @@ def main() -> None:
         parser.error("there is no anomalous image with a mask that all of these detectors may be judged on")
     rows = [seen(sample) for sample in samples]
     for name, folder in folders.items():
-        judged = panels_of(Inspector(load_detector(folder)), name, samples)
+        judged = panels_of(DetectorInspector(load_detector(folder)), name, samples)
         rows = [row | panel for row, panel in zip(rows, judged, strict=True)]
     save_picture(given.output, in_columns(rows))
     for sample in samples:

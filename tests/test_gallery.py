@@ -10,7 +10,7 @@ from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
 from subspect.evaluation import evaluate
 from subspect.gallery import telling_cases, write_gallery
-from subspect.inspection import Inspector
+from subspect.prediction import DetectorInspector
 
 SPOTS = {"good": (0.0, 0.05, 0.3, 0.2), "spot": (0.05, 0.02, 0.2, 0.25, 0.3, 0.35, 0.4)}
 """How much brighter a spot is than the rest, for each image of a kind."""
@@ -46,7 +46,7 @@ def test_cases_are_chosen_by_score(table: Table) -> None:
 
 def test_a_gallery_is_one_page_and_a_picture_a_group(table: Table, tmp_path: Path) -> None:
     detector = BrightnessDetector()
-    page = write_gallery(Inspector(detector), table, evaluate(detector, table), tmp_path / "out", 2)
+    page = write_gallery(DetectorInspector(detector), table, evaluate(detector, table), tmp_path / "out", 2)
     assert {path.name for path in page.parent.iterdir()} == {
         "index.html", "hits.png", "misses.png", "false_alarms.png"
     }  # fmt: skip

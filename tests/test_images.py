@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from subspect import images
+from subspect import images, sizes
 from subspect.images import ImageError
 
 RANDOM = np.random.default_rng(0)
@@ -233,12 +233,12 @@ def test_resize_interpolates_between_pixel_centres():
     # Centres of 4 new pixels over 2 old ones: -1/4, 1/4, 3/4, 5/4; the outer two are clamped.
     row = torch.tensor([[[0.0, 1.0]]])
     expected = torch.tensor([[[0.0, 0.25, 0.75, 1.0]]])
-    torch.testing.assert_close(images.resize(row, (1, 4), antialias=False), expected)
+    torch.testing.assert_close(sizes.resize(row, (1, 4), antialias=False), expected)
 
 
 def test_resize_with_antialias_agrees_with_pillow():
     image = torch.rand(2, 3, 40, 31, generator=torch.Generator().manual_seed(0))
-    resized = images.resize(image, (17, 13), antialias=True)
+    resized = sizes.resize(image, (17, 13), antialias=True)
     for index in np.ndindex(2, 3):
         channel = Image.fromarray(image[index].numpy())
         expected = np.asarray(channel.resize((13, 17), Image.Resampling.BILINEAR))
@@ -247,8 +247,8 @@ def test_resize_with_antialias_agrees_with_pillow():
 
 def test_resize_to_nothing_new_returns_the_input():
     image = torch.rand(3, 8, 9)
-    assert images.resize(image, None, antialias=True) is image
-    assert images.resize(image, (8, 9), antialias=True) is image
+    assert sizes.resize(image, None, antialias=True) is image
+    assert sizes.resize(image, (8, 9), antialias=True) is image
 
 
 @pytest.mark.parametrize("size", [(5, 7), (26, 20), (13, 61), (1, 1)])
@@ -261,22 +261,22 @@ def test_resize_mask_takes_the_pixel_under_the_centre(size):
 @pytest.mark.parametrize(("height", "width"), [(20, 40), (32, 64), (31, 33), (17, 17), (630, 230)])
 def test_padding_reflects_and_crop_undoes_it(height, width):
     image = torch.rand(2, 3, height, width)
-    padded, size = images.pad_to_multiple(image, 32)
+    padded, size = sizes.pad_to_multiple(image, 32)
     bottom, right = -height % 32, -width % 32
     expected = np.pad(image.numpy(), ((0, 0), (0, 0), (0, bottom), (0, right)), mode="reflect")
     np.testing.assert_array_equal(padded.numpy(), expected)
-    assert torch.equal(images.crop(padded, size), image)
+    assert torch.equal(sizes.crop(padded, size), image)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (16, 5), (3, 64)])
 def test_padding_a_picture_too_small_to_reflect_repeats_its_edge(height, width):
     image = torch.rand(1, 3, height, width)
-    padded, size = images.pad_to_multiple(image, 32)
+    padded, size = sizes.pad_to_multiple(image, 32)
     modes = ["edge" if -side % 32 >= side else "reflect" for side in (height, width)]
     expected = np.pad(image.numpy(), ((0, 0), (0, 0), (0, 0), (0, -width % 32)), mode=modes[1])
     expected = np.pad(expected, ((0, 0), (0, 0), (0, -height % 32), (0, 0)), mode=modes[0])
     np.testing.assert_array_equal(padded.numpy(), expected)
-    assert torch.equal(images.crop(padded, size), image)
+    assert torch.equal(sizes.crop(padded, size), image)
 
 
 def test_find_images_in_natural_order_without_hidden_files(tmp_path):

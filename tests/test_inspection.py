@@ -10,7 +10,8 @@ from PIL import Image
 
 from brightness import BrightnessDetector
 from subspect.images import ImageError
-from subspect.inspection import DetectorError, Inspector, inspect_files, predict, unique_names
+from subspect.inspection import DetectorError, inspect_files, unique_names
+from subspect.prediction import DetectorInspector, predict
 from subspect.regions import Region
 
 
@@ -26,7 +27,7 @@ def with_spot(level=1.0, size=(32, 32)):
 
 @pytest.fixture
 def inspector():
-    return Inspector(BrightnessDetector())
+    return DetectorInspector(BrightnessDetector())
 
 
 def test_a_defect_is_scored_judged_and_located(inspector):
@@ -50,8 +51,8 @@ def test_a_normal_picture_has_no_regions(inspector):
 
 def test_a_score_at_the_threshold_is_normal():
     detector = BrightnessDetector()
-    assert not Inspector(detector, threshold=0.25)(grey(0.75)).anomalous
-    assert Inspector(detector, threshold=np.nextafter(0.25, 0))(grey(0.75)).anomalous
+    assert not DetectorInspector(detector, threshold=0.25)(grey(0.75)).anomalous
+    assert DetectorInspector(detector, threshold=np.nextafter(0.25, 0))(grey(0.75)).anomalous
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_the_map_has_the_pictures_own_size(inspector):
 
 def test_an_anomalous_picture_is_outlined_even_where_its_map_is_low():
     detector = BrightnessDetector()
-    inspection = Inspector(detector, threshold=0.01)(with_spot(0.53125))
+    inspection = DetectorInspector(detector, threshold=0.01)(with_spot(0.53125))
     assert inspection.anomaly_map.max() < detector.calibration.map_threshold
     assert [region.box for region in inspection.regions] == [(10, 4, 20, 8)]
 
@@ -110,16 +111,16 @@ def test_lists_give_the_same_as_one_at_a_time_in_order_and_in_batches():
     detector = BrightnessDetector(image_size=None)
     sizes = [(16, 16), (16, 24), (16, 16)] * 4
     pictures = [grey(0.5 + index / 40, size) for index, size in enumerate(sizes)]
-    together = Inspector(detector)(pictures)
-    assert [one.score for one in Inspector(BrightnessDetector(image_size=None))(tuple(pictures))] == [
+    together = DetectorInspector(detector)(pictures)
+    assert [one.score for one in DetectorInspector(BrightnessDetector(image_size=None))(tuple(pictures))] == [
         one.score for one in together
     ]
     assert detector.batches == [(5, 3, 16, 16), (3, 3, 16, 24), (3, 3, 16, 16), (1, 3, 16, 24)]
-    alone = [Inspector(detector)(picture) for picture in pictures]
+    alone = [DetectorInspector(detector)(picture) for picture in pictures]
     assert [one.score for one in together] == [one.score for one in alone]
     assert [one.score for one in together] == pytest.approx([index / 40 for index in range(12)], abs=1e-6)
     assert [one.anomaly_map.shape for one in together] == sizes
-    assert Inspector(detector)([]) == []
+    assert DetectorInspector(detector)([]) == []
 
 
 def test_paths_are_read(inspector, tmp_path):
@@ -133,8 +134,8 @@ def test_paths_are_read(inspector, tmp_path):
 
 def test_a_detector_without_calibration_needs_a_threshold():
     with pytest.raises(ValueError, match="no calibration"):
-        Inspector(BrightnessDetector(calibrated=False))
-    inspection = Inspector(BrightnessDetector(calibrated=False), threshold=0.2)(with_spot())
+        DetectorInspector(BrightnessDetector(calibrated=False))
+    inspection = DetectorInspector(BrightnessDetector(calibrated=False), threshold=0.2)(with_spot())
     assert inspection.anomalous
     assert inspection.threshold == 0.2
     assert inspection.regions[0].area == 40
@@ -221,7 +222,7 @@ def test_results_stand_in_the_file_while_the_work_goes_on(inspector, files, tmp_
             seen.append(len((tmp_path / "out" / "results.jsonl").read_text().splitlines()))
             return super().forward(images)
 
-    inspect_files(Inspector(Watching()), files, tmp_path / "out")
+    inspect_files(DetectorInspector(Watching()), files, tmp_path / "out")
     assert seen == [0, 2, 4]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from subspect.regions import Region, find_regions, outline_level
 
@@ -50,3 +51,35 @@ def test_a_map_below_the_threshold_is_outlined_at_its_peak():
     assert level == 0.25
     assert find_regions(anomaly_map, level) == (Region((1, 0, 2, 1), 1, 0.25, (1, 0)),)
     assert outline_level(anomaly_map, 0.2) == 0.2
+
+
+@pytest.mark.parametrize("density", [0.05, 0.4, 0.6, 0.9])
+def test_regions_agree_with_scipys_labels(density):
+    anomaly_map = np.random.default_rng(1).random((61, 47)).astype(np.float32)
+    labels, count = ndimage.label(anomaly_map >= 1 - density, structure=np.ones((3, 3)))
+    regions = find_regions(anomaly_map, 1 - density)
+    assert len(regions) == count
+    expected = {
+        (
+            columns.start,
+            rows.start,
+            columns.stop,
+            rows.stop,
+            int((labels == label).sum()),
+            anomaly_map[labels == label].max(),
+        )
+        for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1)
+    }
+    assert {(*region.box, region.area, region.peak) for region in regions} == expected
+    for region in regions:
+        column, row = region.peak_position
+        assert anomaly_map[row, column] == region.peak
+
+
+def test_a_long_winding_region_is_one():
+    inside = np.zeros((41, 40), dtype=np.float32)
+    inside[::4] = 1
+    inside[1:4:1, -1] = 1
+    for turn in range(0, 40, 4):  # a snake, alternately joined at its right and left end
+        inside[turn : turn + 4, -1 if turn % 8 == 0 else 0] = 1
+    assert [region.area for region in find_regions(inside, 1.0)] == [int(inside.sum())]

@@ -14,7 +14,7 @@ from PIL import Image
 from subspect.calibration import conformal_threshold
 from subspect.detectors.base import Detector
 from subspect.images import read_image
-from subspect.inspection import predict
+from subspect.prediction import predict
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, calibrate_detector, train
 from subspect.storage import load_detector, read_description

@@ -10,8 +10,8 @@ from PIL import Image
 
 from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
-from subspect.inspection import Inspector
 from subspect.pictures import OUTLINE_COLOUR
+from subspect.prediction import DetectorInspector
 from subspect.runs import RunOptions, train
 from tiny import QUIET, tiny_run, write_data_set, write_latent_model
 
@@ -51,7 +51,7 @@ def test_maps_are_outlined_where_the_verdict_is_anomalous(script, tmp_path):
         pixels[10:20, 5:25] = spot
         Image.fromarray(pixels).save(tmp_path / f"spot{number}.png")
     samples = [Sample(tmp_path / f"spot{number}.png", "test", "tile", "spot") for number in range(2)]
-    panels = script["panels_of"](Inspector(BrightnessDetector()), "mine", samples)
+    panels = script["panels_of"](DetectorInspector(BrightnessDetector()), "mine", samples)
     assert [list(panel) for panel in panels] == [["mine: anomalous"], ["mine: normal"]]
     outlined = [(next(iter(panel.values())) == OUTLINE_COLOUR).all(2) for panel in panels]
     assert outlined[0].any()

@@ -11,14 +11,17 @@ from safetensors.torch import save_file
 
 from subspect.backbones import Backbone
 from subspect.codes import flatten_features
+from subspect.detectors.base import Detector
 from subspect.detectors.config import StageConfig
 from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
+from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.padim.config import PadimConfig
+from subspect.detectors.registry import find_method
 from subspect.detectors.riad.config import RiadConfig
 from subspect.detectors.uninformed_students.config import (
     NetworkConfig,
@@ -204,3 +207,51 @@ def train_students_long(root: str, weights: str, output: str, *, resume: bool = 
     """Uninformed Students with a checkpoint every second step."""
     run = TrainingRun("uninformed_students", LONG_STUDENTS, DataOptions(root, "folder"), weights=weights)
     train(run, Path(output), RunOptions(FREQUENT, resume))
+
+
+TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD, "padim": PADIM, "uninformed_students": STUDENTS}
+"""A tiny configuration of every method."""
+STARTS = {
+    "dsr": lambda folder: write_latent_model(folder / "latent.safetensors"),
+    "padim": lambda folder: write_backbone(folder / "backbone.safetensors"),
+    "uninformed_students": lambda folder: write_teachers(folder / "teachers"),
+}
+"""What a method starts from, written into a folder; methods without pretrained weights are not in it."""
+
+
+@torch.no_grad()
+def settle(detector: Detector) -> None:
+    """Gives BatchNorm, where there is any, the statistics of a batch; without them maps are flat."""
+    norms = [layer for layer in detector.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    if norms:
+        detector.train()(torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(9)))
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def settled_detector(method: str, folder: Path) -> Detector:
+    """A detector with random weights in evaluation mode, whose maps depend on the image."""
+    torch.manual_seed(0)
+    detector = find_method(method).build(TINY[method])
+    detector.start(STARTS[method](folder) if method in STARTS else None)
+    if isinstance(detector, Dsr):
+        spread_codes(detector.latent_model)
+    settle(detector)
+    return detector.eval()
+
+
+@torch.no_grad()
+def spread_codes(model: DiscreteLatentModel) -> None:
+    """Gives features unit variance, and codes that are as far apart, as training does.
+
+    Those of random weights nearly coincide, so that rounding would decide which is the nearest.
+    """
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(9))
+    for level in ("low", "high"):
+        projection, codebook = getattr(model, f"{level}_projection"), getattr(model, f"{level}_codebook")
+        spread, mean = torch.std_mean(getattr(model.encode(images), level), (0, 2, 3))
+        projection.weight /= spread[:, None, None, None]
+        projection.bias.sub_(mean).div_(spread)
+        _take_codes(codebook, getattr(model.encode(images), level))

@@ -15,14 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subspect.api import evaluate, load, train
+    from subspect.api import evaluate, train
+    from subspect.loading import load
 
 __version__ = "0.1.0"
 __all__ = ["evaluate", "load", "train"]
+_MODULES = {"evaluate": "subspect.api", "load": "subspect.loading", "train": "subspect.api"}
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of ``subspect.api``, imported when first used: torch takes seconds to import."""
-    if name in __all__:
-        return getattr(import_module("subspect.api"), name)
+    """The functions, imported when first used: torch takes seconds to import, and may not be there."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'subspect' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The Python interface: train, evaluate and load in one call each."""
+"""The Python interface: train and evaluate in one call each; `subspect.loading` has the third."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from subspect.detectors.registry import find_preset
 from subspect.evaluation import evaluate as evaluate_detector
 from subspect.inspection import Inspector
+from subspect.prediction import DetectorInspector
 from subspect.results import Protocol, Results
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, configured
@@ -58,7 +59,7 @@ def train(
     folder = None if textures is None else str(Path(textures).resolve())
     run = TrainingRun(method, config, data, seed, textures=folder)
     detector = train_run(run, Path(output), RunOptions(resume=resume))
-    return Inspector(detector)
+    return DetectorInspector(detector)
 
 
 def evaluate(
@@ -87,22 +88,3 @@ def evaluate(
     folder = find_detector(Path(detector))
     table = read_test_table(read_description(folder)["provenance"], Path(root), layout, category)
     return evaluate_detector(load_detector(folder), table, protocol=protocol, device=device)
-
-
-def load(path: str | Path, *, device: str = "cpu", threshold: float | None = None) -> Inspector:
-    """A detector from disk, ready for pictures.
-
-    Args:
-        path: Folder of a saved detector, or of the run that made it.
-        device: For example ``cpu`` or ``cuda``.
-        threshold: Replaces the calibrated one.
-
-    Returns:
-        An object that takes an array, a path or a list of those, and returns anomaly map, anomaly score,
-        verdict and regions of each.
-
-    Raises:
-        StorageError: There is no detector, or it is damaged.
-        ValueError: The detector has no calibration and no threshold is given.
-    """
-    return Inspector(load_detector(find_detector(Path(path))), device, threshold)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from subspect.parts import parts_of
+
 _PIECE = 512
 
 
@@ -29,7 +31,7 @@ def nearest_codes(features: Tensor, codes: Tensor) -> Tensor:
     vectors = flatten_features(features)
     # In pieces that stay in a processor's cache, and by min, which PyTorch vectorises better than argmin:
     # twice as fast together.
-    pieces = torch.split(vectors, _PIECE if vectors.device.type == "cpu" else len(vectors))
+    pieces = parts_of(vectors, _PIECE) if vectors.device.type == "cpu" else (vectors,)
     nearest = torch.cat([code_distances(piece, codes).min(1).indices for piece in pieces])
     number, _, height, width = features.shape
     return nearest.view(number, height, width)

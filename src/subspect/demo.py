@@ -11,8 +11,9 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
 from subspect.evaluation import evaluate
 from subspect.gallery import case
-from subspect.inspection import Inspector, inspect_files
+from subspect.inspection import inspect_files
 from subspect.pages import MetricsTable, Row, Section, write_page
+from subspect.prediction import DetectorInspector
 from subspect.results import HEADINGS, Results
 from subspect.run_data import DataOptions
 from subspect.runs import DETECTOR, RunOptions, TrainingRun, train
@@ -60,7 +61,9 @@ def _section(category: str, surfaces: Path, output: Path, seed: int) -> Section:
     results.write(output / "evaluation")
     print(results.render())
     inspect_files(
-        Inspector(detector), [sample.path for sample in table.select(split="test")], output / "inspection"
+        DetectorInspector(detector),
+        [sample.path for sample in table.select(split="test")],
+        output / "inspection",
     )
     trained = len(table.select(split="train"))
     text = (
@@ -94,7 +97,7 @@ def _tables(results: Results) -> list[MetricsTable]:
 
 def _rows(detector: Detector, table: Table) -> list[Row]:
     """The first few pictures of every kind of defect, and of none."""
-    inspector = Inspector(detector)
+    inspector = DetectorInspector(detector)
     shown: dict[str, list[Sample]] = {}
     for sample in table:
         shown.setdefault(sample.defect, []).append(sample)

@@ -12,10 +12,11 @@ import torch
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.detectors.base import Detector
 from subspect.histograms import count_pixels
-from subspect.images import read_image, read_mask, resize, resize_mask
-from subspect.inspection import predict
+from subspect.images import read_image, read_mask, resize_mask
 from subspect.metrics import PixelScores, image_metrics
+from subspect.prediction import predict
 from subspect.results import ImageRow, Metrics, Protocol, Results
+from subspect.sizes import resize
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]

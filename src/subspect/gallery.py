@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
-from subspect.images import read_image, read_mask, resize
-from subspect.inspection import Inspector
+from subspect.images import read_image, read_mask
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import Picture, as_rgb, draw_outline, grid, heat, overlay_heat, save_picture
+from subspect.prediction import DetectorInspector
 from subspect.regions import outline_level
 from subspect.results import ImageRow, Results
+from subspect.sizes import resize
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 PAGE = "index.html"
@@ -45,7 +46,7 @@ class Case:
     truth: Picture
 
 
-def examine(inspector: Inspector, sample: Sample) -> Case:
+def examine(inspector: DetectorInspector, sample: Sample) -> Case:
     """Inspects one image and draws what was seen."""
     picture = read_image(sample.path)
     inspection = inspector(picture)
@@ -66,7 +67,7 @@ def examine(inspector: Inspector, sample: Sample) -> Case:
     )
 
 
-def case(inspector: Inspector, sample: Sample) -> Row:
+def case(inspector: DetectorInspector, sample: Sample) -> Row:
     """One image as a row of a gallery, with its ground truth."""
     seen = examine(inspector, sample)
     pictures: Arrays = {
@@ -103,7 +104,9 @@ def telling_cases(results: Results, count: int) -> dict[str, list[ImageRow]]:
     }
 
 
-def write_gallery(inspector: Inspector, table: Table, results: Results, folder: Path, count: int = 6) -> Path:
+def write_gallery(
+    inspector: DetectorInspector, table: Table, results: Results, folder: Path, count: int = 6
+) -> Path:
     """Writes a page of hits, misses and false alarms, and a picture of each group.
 
     Args:
@@ -142,7 +145,7 @@ def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return read_mask(sample.mask_paths, sample.mask_level)
 
 
-def _inner_pictures(inspector: Inspector, picture: npt.NDArray[np.float32]) -> Arrays:
+def _inner_pictures(inspector: DetectorInspector, picture: npt.NDArray[np.float32]) -> Arrays:
     """The detector's inner pictures, brought to the size of the picture that they belong to."""
     detector, size = inspector.detector, (picture.shape[0], picture.shape[1])
     drawn = detector.inner_pictures(detector.prepare(picture)[None].to(inspector.device))

@@ -1,4 +1,4 @@
-"""Image files and their pixels: reading, checking, finding, resizing, padding and cropping back."""
+"""Image files and their pixels: finding, reading, checking. Imports no torch (exported detectors need none)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tifffile import TiffFile
-from torch import Tensor
-from torch.nn import functional as F
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 PIXEL_LIMIT = 200_000_000
@@ -115,54 +113,10 @@ def decode(path: Path) -> Decoded:
     return Decoded(pixels, mode)
 
 
-def resize(image: Tensor, size: tuple[int, int] | None, *, antialias: bool) -> Tensor:
-    """Resizes images bilinearly, pixel centres at half-integer positions.
-
-    Args:
-        image: ``(..., C, H, W)``, floating point.
-        size: New ``(H, W)``; None leaves the image as it is.
-        antialias: Whether to widen the filter when the image shrinks.
-
-    Returns:
-        ``(..., C, *size)``; the input itself where nothing changes.
-    """
-    if size is None or tuple(image.shape[-2:]) == tuple(size):
-        return image
-    batch = image.reshape(-1, *image.shape[-3:])
-    resized = F.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=antialias)
-    return resized.reshape(*image.shape[:-2], *size)
-
-
 def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Resizes a mask ``(H, W)`` to ``size``: each new pixel takes the one under its centre."""
     rows, columns = (_nearest(old, new) for old, new in zip(mask.shape, size, strict=True))
     return mask[rows[:, None], columns]
-
-
-def pad_to_multiple(images: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
-    """Extends images at the right and bottom until both sides divide by ``multiple``.
-
-    The picture is reflected about its edge; along a side too short for that, its last pixel is repeated.
-
-    Args:
-        images: ``(N, C, H, W)``.
-        multiple: What both sides must divide by.
-
-    Returns:
-        The extended images and the original ``(H, W)``, for ``crop``.
-    """
-    height, width = images.shape[-2:]
-    right, bottom = -width % multiple, -height % multiple
-    if right:
-        images = F.pad(images, (0, right, 0, 0), mode="reflect" if right < width else "replicate")
-    if bottom:
-        images = F.pad(images, (0, 0, 0, bottom), mode="reflect" if bottom < height else "replicate")
-    return images, (height, width)
-
-
-def crop(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Undoes ``pad_to_multiple``: the top left ``size`` of maps ``(..., H, W)``."""
-    return maps[..., : size[0], : size[1]]
 
 
 def find_images(folder: Path) -> list[Path]:

@@ -1,8 +1,13 @@
-"""Inspection: a detector on pictures as people have them, to verdicts, regions and outlined pictures."""
+"""Inspection: pictures as people have them, to verdicts, regions and outlined pictures.
+
+Imports no torch: what scores the pictures is a detector (`subspect.prediction`) or an exported one
+(`subspect.serving`), and the latter needs none.
+"""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +16,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from subspect.detectors.base import Detector
+from subspect.calibration import Calibration
 from subspect.files import write_atomically
-from subspect.images import ImageError, read_image, resize
+from subspect.images import ImageError, read_image
 from subspect.pictures import Picture, as_rgb, draw_outline, overlay_heat, save_picture, side_by_side
 from subspect.regions import Region, find_regions, outline_level
 
@@ -31,7 +35,7 @@ class DetectorError(ValueError):
 
 
 class Scored(NamedTuple):
-    """What a detector says of one picture: the map ``(h, w)`` at the size it works at, and the score."""
+    """What a detector says of one picture: its anomaly map and its score."""
 
     anomaly_map: FloatArray
     score: float
@@ -78,43 +82,42 @@ class InspectionSummary:
     results: Path
 
 
-class Inspector:
-    """A detector with a threshold, ready for pictures.
+class Inspector(ABC):
+    """Something that scores pictures, with a threshold.
 
     Attributes:
-        detector: The detector, in evaluation mode on the device.
-        device: Where it runs.
         threshold: A picture with a higher score is anomalous.
         map_threshold: Level of the anomaly map at which defects are outlined.
     """
 
-    def __init__(
-        self, detector: Detector, device: torch.device | str = "cpu", threshold: float | None = None
-    ) -> None:
-        """Takes a detector over.
+    def __init__(self, calibration: Calibration | None, threshold: float | None) -> None:
+        """Chooses the thresholds.
 
         Args:
-            detector: Moved to the device and put in evaluation mode.
-            device: For example ``cpu`` or ``cuda``.
-            threshold: Replaces the calibrated one. A detector without a calibration is outlined at this
-                level, too.
+            calibration: Of what scores; None if it has none.
+            threshold: Replaces the calibrated one. Without a calibration defects are outlined at this level,
+                too.
 
         Raises:
-            ValueError: No threshold is given and the detector has no calibration.
+            ValueError: There is neither.
         """
-        calibration = detector.calibration
-        if threshold is None and calibration is None:
-            raise ValueError(
-                "the detector has no calibration, so nothing says which scores are anomalous;"
-                " calibrate it with normal images or give a threshold"
-            )
-        self.device = torch.device(device)
-        self.detector = detector.to(self.device).eval()
-        if threshold is None and calibration is not None:
+        if threshold is None:
+            if calibration is None:
+                raise ValueError(
+                    "the detector has no calibration, so nothing says which scores are anomalous;"
+                    " calibrate it with normal images or give a threshold"
+                )
             threshold = calibration.threshold
-        assert threshold is not None
         self.threshold = float(threshold)
         self.map_threshold = self.threshold if calibration is None else calibration.map_threshold
+
+    @abstractmethod
+    def score(self, pictures: Sequence[FloatArray]) -> list[Scored]:
+        """Scores pictures ``(H, W, 3)``, RGB in [0, 1]; the maps have the pictures' own sizes.
+
+        Raises:
+            DetectorError: A map or score is not a finite number, or a picture has a size that cannot be taken.
+        """
 
     @overload
     def __call__(self, source: Source) -> Inspection: ...
@@ -123,7 +126,7 @@ class Inspector:
     def __call__(self, source: list[Source]) -> list[Inspection]: ...
 
     def __call__(self, source: Source | list[Source]) -> Inspection | list[Inspection]:
-        """Inspects one picture or a list of them (in batches, where their prepared sizes agree).
+        """Inspects one picture or a list of them (in batches, where their sizes agree).
 
         Args:
             source: A path, or an array ``(H, W)`` or ``(H, W, 3)`` RGB: uint8, uint16, float in [0, 1].
@@ -140,41 +143,16 @@ class Inspector:
 
     def _inspect(self, sources: Sequence[Source]) -> list[Inspection]:
         pictures = [
-            _to_unit_rgb(source) if isinstance(source, np.ndarray) else read_image(Path(source))
+            unit_rgb(source) if isinstance(source, np.ndarray) else read_image(Path(source))
             for source in sources
         ]
-        scored = predict(self.detector, pictures, self.device)
-        return [self._judge(picture, one) for picture, one in zip(pictures, scored, strict=True)]
+        return [self._judge(*scored) for scored in self.score(pictures)]
 
-    def _judge(self, picture: FloatArray, scored: Scored) -> Inspection:
-        """The verdict on a picture ``(H, W, 3)``, its map brought to the picture's size."""
-        own_size = (picture.shape[0], picture.shape[1])
-        anomaly_map = resize(torch.from_numpy(scored.anomaly_map)[None], own_size, antialias=False)[0].numpy()
-        anomalous = scored.score > self.threshold
+    def _judge(self, anomaly_map: FloatArray, score: float) -> Inspection:
+        anomalous = score > self.threshold
         level = outline_level(anomaly_map, self.map_threshold)
         regions = find_regions(anomaly_map, level) if anomalous else ()
-        return Inspection(anomaly_map, scored.score, anomalous, self.threshold, regions)
-
-
-def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.device | str) -> list[Scored]:
-    """Runs a detector, in evaluation mode on the device, on pictures ``(H, W, 3)``, RGB in [0, 1].
-
-    Pictures of one prepared size form one batch; the results come in the order of the pictures.
-
-    Raises:
-        DetectorError: A map or score is not a finite number.
-    """
-    prepared = [detector.prepare(picture) for picture in pictures]
-    results: dict[int, Scored] = {}
-    for shape in dict.fromkeys(tensor.shape for tensor in prepared):
-        places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
-        with torch.inference_mode():
-            maps, scores = detector(torch.stack([prepared[place] for place in places]).to(device))
-        if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
-            raise DetectorError("the detector gave values that are not finite; its weights may be damaged")
-        arrays = maps.float().cpu().numpy()[:, 0]
-        results.update(zip(places, map(Scored, arrays, scores.tolist()), strict=True))
-    return [results[place] for place in range(len(prepared))]
+        return Inspection(anomaly_map, score, anomalous, self.threshold, regions)
 
 
 def inspect_files(
@@ -279,8 +257,15 @@ def _refuse_earlier_results(output: Path) -> None:
         )
 
 
-def _to_unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
-    """A user's array as ``(H, W, 3)`` float32 in [0, 1]."""
+def unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
+    """A user's array as ``(H, W, 3)`` float32 in [0, 1].
+
+    Args:
+        array: ``(H, W)`` or ``(H, W, 3)`` RGB: uint8, uint16, float in [0, 1].
+
+    Raises:
+        ValueError: It is none of these.
+    """
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (1,), (3,), (4,)) or not array.size:
         raise ValueError(f"a picture is (H, W) or (H, W, 3), got {array.shape}; give several as a list")
     if array.ndim == 3:

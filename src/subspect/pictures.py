@@ -8,21 +8,20 @@ overlay is clear up to half the level and reaches its full opacity at the level.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 from subspect.files import write_atomically
-from subspect.metrics import EIGHT_CONNECTED
 
 Picture = npt.NDArray[np.uint8]
 FloatArray = npt.NDArray[np.float32]
 
-COLOURS = "inferno"
+# A strip of 256 colours: matplotlib's inferno, which is in the public domain (CC0).
+COLOURS = Path(__file__).parent / "assets" / "inferno.png"
 OPACITY = 0.65
 OUTLINE_COLOUR = (0, 255, 140)
 PAPER, INK = (255, 255, 255), (30, 30, 30)
@@ -53,8 +52,9 @@ def as_rgb(array: npt.NDArray[np.generic]) -> Picture:
 
 def heat(anomaly_map: FloatArray, level: float) -> Picture:
     """An anomaly map ``(H, W)`` in colours, dark at 0 and brightest at twice the level (> 0)."""
-    colours = matplotlib.colormaps[COLOURS](_relative(anomaly_map, level) / 2, bytes=True)
-    return np.asarray(colours, dtype=np.uint8)[..., :3]
+    colours = _colours()
+    places = (_relative(anomaly_map, level) / 2 * len(colours)).clip(0, len(colours) - 1).astype(np.uint8)
+    return colours[places]
 
 
 def overlay_heat(picture: npt.NDArray[np.generic], anomaly_map: FloatArray, level: float) -> Picture:
@@ -129,8 +129,22 @@ def _relative(anomaly_map: FloatArray, level: float) -> FloatArray:
     return np.asarray(anomaly_map, dtype=np.float32) / np.float32(max(level, 1e-12))
 
 
+@cache
+def _colours() -> Picture:
+    """The colours of heat from dark to bright, ``(256, 3)``."""
+    return np.array(Image.open(COLOURS).convert("RGB"))[0]
+
+
 def _dilate(inside: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
-    dilated: npt.NDArray[np.bool_] = ndimage.binary_dilation(inside, EIGHT_CONNECTED, iterations=pixels)
+    """An area grown by ``pixels`` in all eight directions."""
+    dilated = inside
+    for _ in range(pixels):
+        rows = dilated.copy()
+        rows[1:] |= dilated[:-1]
+        rows[:-1] |= dilated[1:]
+        dilated = rows.copy()
+        dilated[:, 1:] |= rows[:, :-1]
+        dilated[:, :-1] |= rows[:, 1:]
     return dilated
 
 

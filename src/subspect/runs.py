@@ -22,7 +22,7 @@ from subspect.detectors.configuration import ConfigT, configure
 from subspect.detectors.registry import find_method
 from subspect.files import write_text
 from subspect.images import read_image
-from subspect.inspection import predict
+from subspect.prediction import predict
 from subspect.records import claim, record
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
 from subspect.starting import take_weights

@@ -7,7 +7,8 @@ from PIL import Image
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.datasets.table import Sample
-from subspect.images import ImageError, resize
+from subspect.images import ImageError
+from subspect.sizes import resize
 
 
 def prepare(picture: np.ndarray) -> torch.Tensor:

@@ -15,7 +15,8 @@ from subspect.datasets.textures import (
     folder_textures,
     surface_textures,
 )
-from subspect.images import ImageError, read_image, resize
+from subspect.images import ImageError, read_image
+from subspect.sizes import resize
 from tiny import write_data_set, write_pictures
 
 

@@ -24,32 +24,13 @@ from subspect.detectors.configuration import configure, from_dict, to_yaml
 from subspect.detectors.registry import METHODS, find_method, find_preset
 from subspect.evaluation import evaluate
 from subspect.images import read_image
-from subspect.inspection import predict as judge
+from subspect.prediction import predict as judge
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.storage import load_detector, read_description, save_detector
 from subspect.training import Stage, fit
-from tiny import (
-    DRAEM,
-    DSR,
-    FREQUENT,
-    PADIM,
-    QUIET,
-    RIAD,
-    STUDENTS,
-    write_backbone,
-    write_data_set,
-    write_latent_model,
-    write_teachers,
-)
+from tiny import FREQUENT, QUIET, STARTS, TINY, settle, write_data_set
 
-TINY = {"dsr": DSR, "draem": DRAEM, "riad": RIAD, "padim": PADIM, "uninformed_students": STUDENTS}
-WEIGHTS = {
-    "dsr": lambda folder: write_latent_model(folder / "latent.safetensors"),
-    "padim": lambda folder: write_backbone(folder / "backbone.safetensors"),
-    "uninformed_students": lambda folder: write_teachers(folder / "teachers"),
-}
-"""What a method starts from, written into a folder; methods without pretrained weights are not in it."""
 SIZES = [(64, 64), (70, 101), (96, 64), (33, 129)]
 ODD = (70, 101)
 
@@ -69,7 +50,7 @@ def tiny(method: str) -> DetectorConfig:
 
 @pytest.fixture(scope="module")
 def weights(method, tmp_path_factory) -> str | None:
-    return WEIGHTS[method](tmp_path_factory.mktemp("weights")) if method in WEIGHTS else None
+    return STARTS[method](tmp_path_factory.mktemp("weights")) if method in STARTS else None
 
 
 @pytest.fixture
@@ -79,18 +60,6 @@ def detector(method, weights) -> Detector:
     made.start(weights)
     settle(made)
     return made.eval()
-
-
-@torch.no_grad()
-def settle(detector: Detector) -> None:
-    """Gives BatchNorm, where there is any, the statistics of a batch; without them maps are flat."""
-    norms = [layer for layer in detector.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    if norms:
-        detector.train()(pictures(4, (96, 96), seed=9))
-    for norm in norms:
-        norm.momentum = 0.1
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> torch.Tensor:

@@ -13,7 +13,7 @@ from brightness import BrightnessDetector
 from subspect.cli import main
 from subspect.datasets import read_table
 from subspect.files import content_digest
-from subspect.inspection import Inspector
+from subspect.prediction import DetectorInspector
 from subspect.probe.families import make_families
 from subspect.probe.measuring import find_hosts, plant_and_score
 from subspect.probe.probing import ProbeOptions, probe
@@ -39,7 +39,7 @@ def rows_of(output):
 def test_a_detector_of_brightness_finds_what_its_threshold_says(tmp_path):
     # Mid-grey scores 0; the last two are false alarms as they are.
     folder = write_grey(tmp_path / "pictures", [127, 128, 127, 255, 0])
-    inspector = Inspector(BrightnessDetector(image_size=None), threshold=0.3)
+    inspector = DetectorInspector(BrightnessDetector(image_size=None), threshold=0.3)
     options = ProbeOptions(count=12, contrasts=(0.2, 0.4))
     result = probe(inspector, {"not_to_judge": []}, read_table(folder, "folder"), tmp_path / "out", options)
     assert (result.pictures, result.false_alarms) == (3, 2)
@@ -70,7 +70,7 @@ def test_a_detector_of_brightness_finds_what_its_threshold_says(tmp_path):
 
 def test_sizes_are_graded_and_spread_over_the_pictures(tmp_path):
     folder = write_grey(tmp_path / "pictures", [127, 128, 127, 126])
-    inspector = Inspector(BrightnessDetector(image_size=None), threshold=0.3)
+    inspector = DetectorInspector(BrightnessDetector(image_size=None), threshold=0.3)
     probe(inspector, {}, read_table(folder, "folder"), tmp_path / "out", ProbeOptions(12, (0.4,)))
     rows = [row for row in rows_of(tmp_path / "out") if row["family"] == "spot, contrast 0.4"]
     np.testing.assert_allclose(sorted(float(row["size"]) for row in rows), np.geomspace(1, 12, 12))
@@ -115,7 +115,7 @@ def test_the_command_leaves_out_what_the_detector_has_seen(place, tmp_path, caps
 
 def test_the_same_seed_gives_the_same_findings_and_another_seed_others(tmp_path):
     paths = write_pictures(tmp_path / "pictures", 3, size=(48, 64))
-    inspector = Inspector(BrightnessDetector(image_size=None), threshold=0.45)
+    inspector = DetectorInspector(BrightnessDetector(image_size=None), threshold=0.45)
     families = make_families([0.4])
     hosts = find_hosts(inspector, paths, 10)
     first, again, other = (plant_and_score(inspector, hosts, families, 10, seed) for seed in (0, 0, 1))

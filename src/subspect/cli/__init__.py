@@ -33,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"subspect {command}: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except ModuleNotFoundError as error:
+        print(f"subspect {command}: {error.name} is not installed: {_advice(command)}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print(f"subspect {command}: stopped", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _advice(command: str) -> str:
+    """How to get what a command needs and an installation for inspecting with exports lacks."""
+    return f"pip install 'subspect[{'export' if command == 'export' else 'train'}]'"

@@ -24,6 +24,7 @@ def build_parser() -> ArgumentParser:
         ("probe", add_probe, "plant graded defects into normal pictures: how small may they be to be found?"),
         ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
         ("report", add_report, "write tables, intervals and a page of judged runs"),
+        ("export", add_export, "write a detector for other runtimes, checked against the detector"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
         ("import-dsr", add_import_dsr, "make a detector of checkpoints of DSR's authors"),
@@ -132,7 +133,7 @@ def add_evaluate(parser: ArgumentParser) -> None:
 
 def add_inspect(parser: ArgumentParser) -> None:
     """Arguments of ``inspect``."""
-    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    parser.add_argument("detector", type=Path, help="folder of a detector, of its run, or of an export")
     parser.add_argument("pictures", type=Path, nargs="+", help="image files, or folders of them")
     parser.add_argument("--output", type=Path, required=True, help="folder for pictures and results.jsonl")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
@@ -187,6 +188,31 @@ def add_report(parser: ArgumentParser) -> None:
         "--pictures", type=int, default=1, help="best, median, worst images to show of each detector; 0: none"
     )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """Arguments of ``export``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    parser.add_argument("--format", type=str, default="onnx", help="onnx, openvino or torch (default: onnx)")
+    parser.add_argument(
+        "--precision", type=str, default="float32", help="float32, float16, bfloat16 or int8 (default: float32)"
+    )
+    parser.add_argument("--size", type=str, help="S or HxW of the pictures that it takes (default: any)")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="files or folders of pictures that the export is checked on (default: built-in surfaces)",
+    )
+    parser.add_argument(
+        "--normal-images",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="files or folders of normal pictures that int8 is calibrated with",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the export to make")
 
 
 def add_pretrain(parser: ArgumentParser) -> None:

@@ -139,13 +139,15 @@ def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
     """Judges one detector, and draws its telling cases if asked to."""
     from subspect.evaluation import evaluate
     from subspect.gallery import write_gallery
-    from subspect.inspection import Inspector
+    from subspect.prediction import DetectorInspector
     from subspect.run_data import read_test_table
     from subspect.storage import load_detector, read_description
 
     device = _device(given.device)
     detector = load_detector(folder)
-    inspector = Inspector(detector, device) if given.pictures else None  # fails early without a threshold
+    inspector = (
+        DetectorInspector(detector, device) if given.pictures else None
+    )  # fails early without a threshold
     table = read_test_table(
         read_description(folder)["provenance"],
         given.root,
@@ -161,15 +163,16 @@ def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
 
 
 def _inspect(given: Namespace) -> int:
-    from subspect.inspection import Inspector, inspect_files
-    from subspect.storage import find_detector, load_detector
+    from subspect.inspection import inspect_files
+    from subspect.loading import load
+    from subspect.serving.description import is_export
 
-    detector = load_detector(find_detector(given.detector))
-    if given.false_alarm_rate is not None:
-        if given.threshold is not None or detector.calibration is None:
-            raise ValueError("--false-alarm-rate needs a calibrated detector and excludes --threshold")
-        detector.calibration = detector.calibration.with_rate(given.false_alarm_rate)
-    inspector = Inspector(detector, _device(given.device), given.threshold)
+    inspector = load(
+        given.detector,
+        device=given.device if is_export(given.detector) else _device(given.device),
+        threshold=given.threshold,
+        false_alarm_rate=given.false_alarm_rate,
+    )
     summary = inspect_files(inspector, _pictures(given.pictures), given.output, raw_maps=given.raw_maps)
     print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
     print(f"written: {summary.results}")
@@ -192,16 +195,34 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
 
 def _probe(given: Namespace) -> int:
     from subspect.datasets import read_table
-    from subspect.inspection import Inspector
+    from subspect.prediction import DetectorInspector
     from subspect.probe.probing import ProbeOptions, probe
     from subspect.storage import find_detector, load_detector, read_description
 
     folder = find_detector(given.detector)
     options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
-    inspector = Inspector(load_detector(folder), _device(given.device), given.threshold)
+    inspector = DetectorInspector(load_detector(folder), _device(given.device), given.threshold)
     table = read_table(given.root, given.layout, given.seed, given.category)
     result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
     print(result.render(), end="")
+    print(f"written: {given.output}")
+    return 0
+
+
+def _export(given: Namespace) -> int:
+    from subspect.export.combinations import ExportOptions
+    from subspect.export.exporting import export_detector
+    from subspect.storage import find_detector, load_detector, read_description
+
+    options = ExportOptions(
+        given.format,
+        given.precision,
+        None if given.size is None else image_size(given.size),
+        tuple(_pictures(given.images)),
+        tuple(_pictures(given.normal_images)),
+    )
+    folder = find_detector(given.detector)
+    export_detector(load_detector(folder), read_description(folder)["provenance"], given.output, options)
     print(f"written: {given.output}")
     return 0
 
@@ -322,6 +343,7 @@ COMMANDS = {
     "probe": _probe,
     "benchmark": _benchmark,
     "report": _report,
+    "export": _export,
     "pretrain": _pretrain,
     "pretrain-teacher": _pretrain_teacher,
     "import-dsr": _import_dsr,

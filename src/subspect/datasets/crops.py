@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from subspect.files import write_text
-from subspect.images import ImageError, decode, find_images, read_image, resize
+from subspect.images import ImageError, decode, find_images, read_image
+from subspect.sizes import resize
 
 _LEAST_SIDE = 16
 

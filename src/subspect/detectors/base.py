@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from subspect.images import resize
+from subspect.sizes import resize
 
 if TYPE_CHECKING:
     from subspect.calibration import Calibration
@@ -66,6 +66,10 @@ class Detector(nn.Module, ABC):
         """A decoded picture ``(H, W, 3)``, RGB in [0, 1], as ``forward`` takes it: ``(3, h, w)``."""
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return resize(tensor, self.config.image_size, antialias=self.config.antialias)
+
+    def exportable(self) -> Detector:
+        """A detector that predicts the same by operations that exported graphs have; most are that already."""
+        return self
 
     def start(self, weights: str | None) -> None:
         """Takes over the pretrained weights that training starts from; nothing for methods without any.

@@ -13,7 +13,8 @@ import numpy as np
 from subspect.datasets.surfaces.drawing import Picture
 from subspect.files import content_digest
 from subspect.images import read_image
-from subspect.inspection import BATCH_SIZE, Inspector, predict
+from subspect.inspection import BATCH_SIZE
+from subspect.prediction import DetectorInspector, predict
 from subspect.probe.families import Family
 from subspect.probe.planting import SMALLEST_SIDE, Planted
 
@@ -93,7 +94,7 @@ def held_out(paths: Sequence[Path], provenance: Mapping[str, Any]) -> list[Path]
     return rest
 
 
-def find_hosts(inspector: Inspector, paths: Sequence[Path], count: int) -> Hosts:
+def find_hosts(inspector: DetectorInspector, paths: Sequence[Path], count: int) -> Hosts:
     """The first pictures that pass as they are: where there is a false alarm already, no defect can be told.
 
     Args:
@@ -131,7 +132,7 @@ def find_hosts(inspector: Inspector, paths: Sequence[Path], count: int) -> Hosts
 
 
 def plant_and_score(
-    inspector: Inspector, hosts: Hosts, families: Sequence[Family], count: int, seed: int
+    inspector: DetectorInspector, hosts: Hosts, families: Sequence[Family], count: int, seed: int
 ) -> list[Finding]:
     """Plants ``count`` defects of each family, one a picture, and has each picture scored.
 

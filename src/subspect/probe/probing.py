@@ -13,7 +13,7 @@ import numpy as np
 
 from subspect.datasets.table import Table
 from subspect.files import write_text
-from subspect.inspection import Inspector
+from subspect.prediction import DetectorInspector
 from subspect.probe.charts import draw_curves, draw_scores
 from subspect.probe.families import Family, make_families
 from subspect.probe.hit_miss import fit_hit_miss
@@ -50,7 +50,7 @@ class ProbeOptions:
 
 
 def probe(
-    inspector: Inspector,
+    inspector: DetectorInspector,
     provenance: Mapping[str, Any],
     table: Table,
     output: Path,

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from subspect.datasets import read_table
 from subspect.datasets.table import NORMAL, Sample
 from subspect.gallery import Case, examine
-from subspect.inspection import Inspector
 from subspect.pages import Row, Section
+from subspect.prediction import DetectorInspector
 from subspect.report.entries import Entry
 from subspect.report.published import NAMES
 from subspect.results import ImageRow
@@ -62,7 +62,7 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
         detector = load_detector(entry.folder / DETECTOR)
         if detector.calibration is None:
             continue
-        inspector = Inspector(detector, device)
+        inspector = DetectorInspector(detector, device)
         chosen = [
             (why, row.path)
             for why, row in telling_images(entry.results.rows, count)
@@ -83,7 +83,7 @@ class _View(NamedTuple):
     look: Callable[[str], Case]
 
 
-def _looking(inspector: Inspector, samples: Mapping[str, Sample]) -> Callable[[str], Case]:
+def _looking(inspector: DetectorInspector, samples: Mapping[str, Sample]) -> Callable[[str], Case]:
     """What a detector makes of an image, given its path; every image is examined once."""
     return cache(lambda path: examine(inspector, samples[path]))
 

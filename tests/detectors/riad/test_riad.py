@@ -19,9 +19,9 @@ from subspect.detectors.riad.config import PRESETS, RiadConfig
 from subspect.detectors.riad.model import Riad, smoothed
 from subspect.detectors.riad.stages import InpaintingStage
 from subspect.gradient_similarity import msgms_loss, msgms_map
-from subspect.images import pad_to_multiple
 from subspect.losses import ssim_map
 from subspect.simulation.erasure import cell_count, erasure_masks
+from subspect.sizes import pad_to_multiple
 from subspect.training import fit, learning_rate_factor
 from tiny import QUIET, RIAD, write_data_set
 

@@ -15,7 +15,7 @@ from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.draem.modules import DiscriminativeNetwork, ReconstructiveNetwork
 from subspect.detectors.scoring import image_score
-from subspect.images import crop, pad_to_multiple
+from subspect.sizes import crop, pad_to_multiple
 from subspect.training import Stage
 
 logger = logging.getLogger("subspect")

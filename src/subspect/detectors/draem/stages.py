@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.datasets.textures import PreparedTextures, Textures
 from subspect.detectors.draem.model import SIZE_MULTIPLE, Draem
-from subspect.images import pad_to_multiple
 from subspect.losses import focal_loss, ssim_loss
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import blend
 from subspect.simulation.perlin import perlin_masks
 from subspect.simulation.rotation import rotate_some
 from subspect.simulation.textures import augment, choose_augmentations
+from subspect.sizes import pad_to_multiple
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4

@@ -20,7 +20,7 @@ from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, U
 from subspect.detectors.dsr.perceptual_model import make_latent_model
 from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
-from subspect.images import crop, pad_to_multiple
+from subspect.sizes import crop, pad_to_multiple
 from subspect.training import Stage
 
 SIZE_MULTIPLE = 32

@@ -15,12 +15,12 @@ from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
-from subspect.images import pad_to_multiple
 from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import draw_masks
+from subspect.sizes import pad_to_multiple
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from subspect.detectors.padim.statistics import REGULARISATION, MomentSums, mahalanobis
+from subspect.detectors.padim.statistics import REGULARISATION, MomentSums, inverse_factors, mahalanobis
 
 
 class Distributions(nn.Module):
@@ -64,3 +64,26 @@ class Distributions(nn.Module):
         if not self.factor.is_contiguous():  # one stands for all: what is read needs room
             self.factor = self.factor.new_empty(self.factor.shape)
         super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+class Whitening(nn.Module):
+    """What ``Distributions`` give, by matrix products alone: for exported detectors.
+
+    Args:
+        distributions: As learnt.
+    """
+
+    channels: Tensor
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, distributions: Distributions) -> None:
+        super().__init__()
+        self.register_buffer("channels", distributions.channels)
+        self.register_buffer("mean", distributions.mean)
+        self.register_buffer("whitening", inverse_factors(distributions.factor))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mahalanobis distances ``(N, P)`` of features ``(N, C, P)``."""
+        deviations = features.index_select(1, self.channels).permute(2, 1, 0) - self.mean[:, :, None]
+        return torch.linalg.vector_norm(self.whitening @ deviations, dim=1).mT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,9 +14,9 @@ from subspect.backbones import Backbone
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.padim.config import PadimConfig
-from subspect.detectors.padim.distributions import Distributions
+from subspect.detectors.padim.distributions import Distributions, Whitening
 from subspect.detectors.padim.smoothing import gaussian_blur
-from subspect.images import resize
+from subspect.sizes import resize
 from subspect.training import Stage
 
 SMOOTHING = 4.0
@@ -97,6 +98,10 @@ class Padim(Detector):
         return {
             name: as_picture(self._over_whole(self._enlarged(each), images)) for name, each in distances.items()
         }
+
+    def exportable(self) -> Detector:
+        """The same with inverted Cholesky factors, since no format of exported graphs has triangular solves."""
+        return copy.deepcopy(self, {id(self.distributions): Whitening(self.distributions)})
 
     def start(self, weights: str | None) -> None:
         """Takes over the backbone's ImageNet weights: those named, or the hub's for this backbone."""

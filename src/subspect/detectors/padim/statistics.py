@@ -86,3 +86,13 @@ def mahalanobis(features: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     deviations = features.permute(2, 1, 0) - mean[:, :, None]
     whitened = torch.linalg.solve_triangular(factor, deviations, upper=False)
     return torch.linalg.vector_norm(whitened, dim=1).mT
+
+
+def inverse_factors(factor: Tensor) -> Tensor:
+    """L⁻¹ ``(P, C, C)`` of lower triangular L ``(P, C, C)``, computed in float64 and rounded once."""
+    identity = torch.eye(factor.shape[1], dtype=torch.float64, device=factor.device)
+    inverse = torch.empty(factor.shape, dtype=factor.dtype, device=factor.device)
+    chunk = max(1, _CHUNK_BYTES // (8 * factor.shape[1] ** 2))
+    for known, wanted in zip(torch.split(factor, chunk), torch.split(inverse, chunk), strict=True):
+        wanted.copy_(torch.linalg.solve_triangular(known.double(), identity, upper=False))
+    return inverse

@@ -14,8 +14,9 @@ from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.riad.config import RiadConfig
 from subspect.detectors.riad.unet import InpaintingUNet
 from subspect.gradient_similarity import msgms_map
-from subspect.images import crop, pad_to_multiple
+from subspect.parts import parts_of
 from subspect.simulation.erasure import cell_count, erasure_masks
+from subspect.sizes import crop, pad_to_multiple
 from subspect.training import Stage
 
 SIZE_MULTIPLE = 16
@@ -71,7 +72,7 @@ class Riad(Detector):
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         whole = self.unet.training  # BatchNorm takes its statistics over the whole batch
         drawn = self.unet(inputs) if whole else torch.cat([self.unet(part) for part in _parts(inputs)])
-        drawn = drawn.to(images.dtype).unflatten(0, (len(images), len(erased)))
+        drawn = drawn.to(images.dtype).unflatten(0, (-1, len(erased)))
         return (drawn * erased).sum(1)
 
     def inpaint_in_turn(self, images: Tensor, cell: int) -> Tensor:
@@ -104,7 +105,7 @@ def smoothed(maps: Tensor) -> Tensor:
 def _parts(inputs: Tensor) -> Sequence[Tensor]:
     """A batch in parts of ``_PIXELS_AT_ONCE`` pixels, at least one image each."""
     height, width = inputs.shape[2:]
-    return torch.split(inputs, max(1, _PIXELS_AT_ONCE // (height * width)))
+    return parts_of(inputs, max(1, _PIXELS_AT_ONCE // (height * width)))
 
 
 def _fixed_order(cells: int) -> Tensor:

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Subset
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.riad.model import SIZE_MULTIPLE, Riad
 from subspect.gradient_similarity import msgms_loss
-from subspect.images import pad_to_multiple
 from subspect.losses import ssim_map
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.erasure import cell_count, erasure_masks
+from subspect.sizes import pad_to_multiple
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4

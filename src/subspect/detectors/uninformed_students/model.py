@@ -14,6 +14,7 @@ from subspect.detectors.uninformed_students.config import UninformedStudentsConf
 from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemble
 from subspect.detectors.uninformed_students.patch_network import enlarge, normalise
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers
+from subspect.parts import parts_of
 from subspect.training import Stage
 
 # Descriptors computed at once: two images of 256x256, densely. More take memory and save no time.
@@ -53,7 +54,7 @@ class UninformedStudents(Detector):
         """Z-scores of e and v, each the mean over patch sizes, ``(N, 1, H, W)``."""
         height, width = images.shape[-2:]
         positions = height * width // self.config.stride**2
-        chunks = torch.split(images, max(1, _POSITIONS_AT_ONCE // max(1, positions)))
+        chunks = parts_of(images, max(1, _POSITIONS_AT_ONCE // max(1, positions)))
         found = [self._disagree(normalise(chunk)) for chunk in chunks]
         errors, variances = (torch.cat(maps) for maps in zip(*found, strict=True))
         size = (height, width)

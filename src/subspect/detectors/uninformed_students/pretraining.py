@@ -36,8 +36,8 @@ from subspect.detectors.uninformed_students.teacher_losses import (
 )
 from subspect.detectors.uninformed_students.teacher_weights import save_teacher
 from subspect.files import write_text
-from subspect.images import resize
 from subspect.records import claim, record
+from subspect.sizes import resize
 from subspect.training import FitOptions, Stage, check_options, fit
 
 _GREY_SHARE = 0.1

@@ -1,0 +1,113 @@
+"""The check of an export: its file, run by its runtime, against the detector in PyTorch, on pictures."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspect.export.combinations import Tolerance
+from subspect.inspection import FloatArray, Inspection, Inspector
+from subspect.serving.exported import ExportInspector
+
+_LIBRARIES = ("subspect", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+
+
+@dataclass
+class Comparison:
+    """Differences between a detector and its export, gathered picture by picture.
+
+    Attributes:
+        pictures: How many.
+        map_scale: The detector's highest map value; differences of maps are relative to it.
+        map_maximum: The largest difference of a pixel.
+        map_mean: The mean over pictures of the mean difference.
+        score_scale: The detector's highest score; differences of scores are relative to it.
+        score_maximum: The largest difference of a score.
+        changed: Names of the pictures with another verdict.
+    """
+
+    pictures: int = 0
+    map_scale: float = 0.0
+    map_maximum: float = 0.0
+    map_mean: float = 0.0
+    score_scale: float = 0.0
+    score_maximum: float = 0.0
+    changed: list[str] = field(default_factory=list)
+
+    def add(self, name: str, expected: Inspection, got: Inspection) -> None:
+        """Takes one picture in."""
+        difference = np.abs(got.anomaly_map - expected.anomaly_map)
+        self.map_mean = (self.map_mean * self.pictures + float(difference.mean())) / (self.pictures + 1)
+        self.pictures += 1
+        self.map_scale = max(self.map_scale, float(np.abs(expected.anomaly_map).max()))
+        self.map_maximum = max(self.map_maximum, float(difference.max()))
+        self.score_scale = max(self.score_scale, abs(expected.score))
+        self.score_maximum = max(self.score_maximum, abs(got.score - expected.score))
+        if got.anomalous != expected.anomalous:
+            self.changed.append(name)
+
+    def violations(self, tolerance: Tolerance) -> list[str]:
+        """What is out of tolerance, in words."""
+        found = []
+        for what, value, scale, bound in (
+            ("mean difference of the maps", self.map_mean, self.map_scale, tolerance.mean_map),
+            ("largest difference of the scores", self.score_maximum, self.score_scale, tolerance.score),
+        ):
+            if value > bound * scale:
+                found.append(f"the {what} is {value:.3g}, more than {bound:g} of {scale:.3g}")
+        return found
+
+
+def compare(
+    detector: Inspector, export: ExportInspector, pictures: Iterable[tuple[str, FloatArray]]
+) -> Comparison:
+    """Inspects pictures with both."""
+    comparison = Comparison()
+    for name, picture in pictures:
+        comparison.add(name, detector(picture), export(picture))
+    return comparison
+
+
+def report(comparison: Comparison, tolerance: Tolerance, origin: str, threshold: float) -> dict[str, Any]:
+    """The content of ``check.json``."""
+    return {
+        "pictures": comparison.pictures,
+        "origin": origin,
+        "map_difference": {
+            "maximum": comparison.map_maximum,
+            "mean": comparison.map_mean,
+            "relative_to": comparison.map_scale,
+        },
+        "score_difference": {"maximum": comparison.score_maximum, "relative_to": comparison.score_scale},
+        "threshold": threshold,
+        "verdicts_changed": comparison.changed,
+        "tolerance": tolerance._asdict(),
+        "machine": {
+            "processor": _processor(),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that take part."""
+    return {name: version(name) for name in _LIBRARIES if find_spec(name)}
+
+
+def _processor() -> str:
+    """The processor's name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

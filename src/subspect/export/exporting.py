@@ -1,0 +1,148 @@
+"""Exporting a detector: write, describe, check, put in place."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspect.detectors.base import Detector
+from subspect.export.checking import Comparison, compare, report, versions
+from subspect.export.combinations import TOLERANCES, ExportOptions
+from subspect.export.formats import write_model
+from subspect.export.pictures import CheckPictures
+from subspect.files import content_digest, share, write_json
+from subspect.prediction import DetectorInspector
+from subspect.serving.description import (
+    DESCRIPTION,
+    REPORT,
+    Description,
+    ExportError,
+)
+from subspect.serving.engines import start_engine
+from subspect.serving.exported import ExportInspector
+
+logger = logging.getLogger("subspect")
+
+
+def export_detector(
+    detector: Detector, provenance: dict[str, Any], output: Path, options: ExportOptions
+) -> None:
+    """Writes an exported detector as a folder, checked and complete, or not at all.
+
+    Args:
+        detector: Moved to the CPU and put in evaluation mode.
+        provenance: How the detector came about; stored with the export.
+        output: Must not exist.
+        options: What kind of export.
+
+    Raises:
+        FileExistsError: The output exists.
+        ImageError: A picture cannot be read.
+        ExportError: The export is out of tolerance.
+        ValueError: A picture has a size that it would not take.
+    """
+    if output.exists():
+        raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
+    _check_libraries(options)
+    pictures = CheckPictures(options.images, options.picture_size)
+    pictures.check(options.picture_size)
+    if options.normal_images:
+        CheckPictures(options.normal_images, options.picture_size).check(options.picture_size)
+    detector = detector.cpu().eval()
+    with _complete_or_nothing(output) as folder:
+        write_model(detector, folder, options)
+        description = _describe(detector, provenance, folder, options)
+        write_json(folder / DESCRIPTION, description.to_values())
+        comparison, checked = _check(detector, folder, description, pictures)
+        write_json(folder / REPORT, checked)
+        _judge(comparison, options)
+
+
+def _check_libraries(options: ExportOptions) -> None:
+    needed = {
+        "onnx": ("onnx", "onnxscript", "onnxruntime"),
+        "openvino": ("onnx", "onnxscript", "openvino"),
+        "torch": (),
+    }
+    quantising = ("nncf",) if options.precision == "int8" else ()
+    missing = [name for name in (*needed[options.format], *quantising) if find_spec(name) is None]
+    if missing:
+        raise ExportError(
+            f"a {options.format} export in {options.precision} takes {', '.join(missing)}, not installed here:"
+            " pip install 'subspect[export]'"
+        )
+
+
+def _describe(
+    detector: Detector, provenance: dict[str, Any], folder: Path, options: ExportOptions
+) -> Description:
+    return Description(
+        method=detector.method,
+        format=options.format,
+        precision=options.precision,
+        picture_size=options.picture_size,
+        image_size=detector.config.image_size,
+        calibration=detector.calibration,
+        files={path.name: content_digest(path) for path in sorted(folder.iterdir())},
+        versions=versions(),
+        detector={"config": asdict(detector.config), "provenance": provenance},
+    )
+
+
+def _check(
+    detector: Detector, folder: Path, description: Description, pictures: CheckPictures
+) -> tuple[Comparison, dict[str, Any]]:
+    """Compares both, at the calibrated threshold or, without one, at the middle of the detector's scores."""
+    threshold = None
+    if detector.calibration is None:
+        inspector = DetectorInspector(detector, threshold=0.0)
+        threshold = float(np.median([inspector(picture).score for _, picture in pictures]))
+    engine = start_engine(folder, description, "cpu")
+    export = ExportInspector(description, engine, threshold)
+    comparison = compare(DetectorInspector(detector, threshold=threshold), export, pictures)
+    tolerance = TOLERANCES[description.precision]
+    return comparison, report(comparison, tolerance, pictures.origin, export.threshold)
+
+
+def _judge(comparison: Comparison, options: ExportOptions) -> None:
+    """Says what came of the check."""
+    violations = comparison.violations(TOLERANCES[options.precision])
+    if violations:
+        raise ExportError(
+            f"the export in {options.precision} is not what the detector is, on {comparison.pictures} pictures:"
+            f" {'; '.join(violations)}; nothing was written"
+        )
+    logger.info(
+        "checked on %d pictures: maps differ by %.2g at most and %.2g on average (highest value %.3g),"
+        " scores by %.2g at most, %d verdicts changed",
+        comparison.pictures,
+        comparison.map_maximum,
+        comparison.map_mean,
+        comparison.map_scale,
+        comparison.score_maximum,
+        len(comparison.changed),
+    )
+
+
+@contextmanager
+def _complete_or_nothing(output: Path) -> Iterator[Path]:
+    """A folder beside ``output`` that takes its name when all went well, and is removed otherwise."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".subspect-", dir=output.parent))
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            share(path)
+        temporary.chmod(0o755)
+        temporary.rename(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

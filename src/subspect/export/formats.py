@@ -1,0 +1,93 @@
+"""Writing a traced graph as the files of a format."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from subspect.detectors.base import Detector
+from subspect.export.combinations import ExportOptions
+from subspect.export.graph import InspectionGraph, trace
+from subspect.export.quantisation import quantise_onnx, quantise_openvino
+from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
+
+_DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# What autocast leaves in float32 stays so; these layers hold the weights of everything else. BatchNorm goes
+# with the convolutions that it follows: ONNX knows no norm of float16 values by float32 statistics.
+_HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
+
+
+def write_model(detector: Detector, folder: Path, options: ExportOptions) -> None:
+    """Writes a detector as the model's files of a format.
+
+    OpenVINO computes in any precision, whatever that of the graph: its float16 is weights of half the size, and
+    its bfloat16 is up to the runtime.
+
+    Args:
+        detector: On the CPU, in evaluation mode.
+        folder: Where to; it exists.
+        options: Which format and precision, and for which pictures.
+    """
+    path = folder / MODEL_FILES[options.format]
+    dtype = None if options.format == "openvino" else _DTYPES.get(options.precision)
+    with _quiet():
+        program = trace(_graph(detector.exportable(), dtype), options.picture_size)
+        if options.format == "torch":
+            torch.export.save(program, path)
+        elif options.format == "onnx":
+            _write_onnx(program, path)
+            if options.precision == "int8":
+                quantise_onnx(path, options.normal_images)
+        else:
+            _write_openvino(program, path, options)
+
+
+def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
+    if dtype is None:
+        return InspectionGraph(detector)
+    halved = copy.deepcopy(detector)
+    for module in halved.modules():
+        if isinstance(module, _HALVED):
+            module.to(dtype)
+    return InspectionGraph(halved, dtype)
+
+
+def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    written = torch.onnx.export(program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, verbose=False)
+    assert written is not None
+    written.save(path)  # weights of more than 2 GB go into a file beside it
+
+
+def _write_openvino(program: torch.export.ExportedProgram, path: Path, options: ExportOptions) -> None:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
+        intermediate = Path(folder) / "model.onnx"
+        _write_onnx(program, intermediate)
+        model: Any = openvino.convert_model(intermediate)
+        if options.precision == "int8":
+            model = quantise_openvino(model, options.normal_images)
+        openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' notes on their own workings."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

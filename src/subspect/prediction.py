@@ -1,0 +1,73 @@
+"""Detectors in PyTorch on pictures: prepared, batched, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from subspect.detectors.base import Detector
+from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
+from subspect.sizes import resize
+
+
+class DetectorInspector(Inspector):
+    """A detector with a threshold, ready for pictures.
+
+    Attributes:
+        detector: The detector, in evaluation mode on the device.
+        device: Where it runs.
+    """
+
+    def __init__(
+        self, detector: Detector, device: torch.device | str = "cpu", threshold: float | None = None
+    ) -> None:
+        """Takes a detector over.
+
+        Args:
+            detector: Moved to the device and put in evaluation mode.
+            device: For example ``cpu`` or ``cuda``.
+            threshold: Replaces the calibrated one. A detector without a calibration is outlined at this
+                level, too.
+
+        Raises:
+            ValueError: No threshold is given and the detector has no calibration.
+        """
+        super().__init__(detector.calibration, threshold)
+        self.device = torch.device(device)
+        self.detector = detector.to(self.device).eval()
+
+    def score(self, pictures: Sequence[FloatArray]) -> list[Scored]:
+        """Scores pictures ``(H, W, 3)``; see ``Inspector.score``."""
+        predicted = predict(self.detector, pictures, self.device)
+        return [
+            Scored(_at_size_of(picture, one.anomaly_map), one.score)
+            for picture, one in zip(pictures, predicted, strict=True)
+        ]
+
+
+def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.device | str) -> list[Scored]:
+    """Runs a detector, in evaluation mode on the device, on pictures ``(H, W, 3)``, RGB in [0, 1].
+
+    Pictures of one prepared size form one batch; the results come in the order of the pictures, the maps
+    ``(h, w)`` at the size the detector works at.
+
+    Raises:
+        DetectorError: A map or score is not a finite number.
+    """
+    prepared = [detector.prepare(picture) for picture in pictures]
+    results: dict[int, Scored] = {}
+    for shape in dict.fromkeys(tensor.shape for tensor in prepared):
+        places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
+        with torch.inference_mode():
+            maps, scores = detector(torch.stack([prepared[place] for place in places]).to(device))
+        if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
+            raise DetectorError("the detector gave values that are not finite; its weights may be damaged")
+        arrays = maps.float().cpu().numpy()[:, 0]
+        results.update(zip(places, map(Scored, arrays, scores.tolist()), strict=True))
+    return [results[place] for place in range(len(prepared))]
+
+
+def _at_size_of(picture: FloatArray, anomaly_map: FloatArray) -> FloatArray:
+    own_size = (picture.shape[0], picture.shape[1])
+    return resize(torch.from_numpy(anomaly_map)[None], own_size, antialias=False)[0].numpy()

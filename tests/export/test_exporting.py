@@ -1,0 +1,209 @@
+"""Exporting as a whole: what is written, refused, does not fit; on a detector that can be foreseen."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from brightness import BrightnessDetector
+from subspect.export.checking import Comparison
+from subspect.export.combinations import TOLERANCES, ExportOptions, existing
+from subspect.export.exporting import export_detector
+from subspect.inspection import DetectorError, Inspection
+from subspect.loading import load
+from subspect.serving.description import ExportError
+from subspect.serving.engines import float32_at_most
+from tiny import write_pictures
+
+
+def with_spot(level, size=(32, 32)):
+    picture = np.full(size, 0.5, np.float32)
+    picture[4:8, 10:20] = level
+    return picture
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("brightness") / "export"
+    export_detector(BrightnessDetector(), {"made": "here"}, folder, ExportOptions())
+    return folder
+
+
+@pytest.fixture
+def damaged(exported, tmp_path):
+    """A copy to be damaged."""
+    return shutil.copytree(exported, tmp_path / "damaged")
+
+
+def rewrite(folder, **changes):
+    path = folder / "export.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_defect_is_scored_judged_and_located(exported):
+    inspection = load(exported)(with_spot(1.0))
+    assert inspection.score == 0.5
+    assert inspection.threshold == pytest.approx(0.099)
+    assert inspection.anomalous
+    assert [(region.box, region.area) for region in inspection.regions] == [((10, 4, 20, 8), 40)]
+    expected = np.zeros((32, 32), np.float32)
+    expected[4:8, 10:20] = 0.5
+    np.testing.assert_array_equal(inspection.anomaly_map, expected)
+
+
+def test_large_pictures_are_reduced_with_averaging_and_maps_enlarged(exported):
+    picture = np.full((96, 64), 0.5, np.float32)
+    picture[48:] = 1.0
+    picture[48:, ::2] = 0.0  # averages to 0.5 with its neighbours
+    inspection = load(exported)(picture)
+    assert inspection.anomaly_map.shape == (96, 64)
+    # But in the first column, where the triangle 1, 3, 3, 1 loses an end: (3 · 0 + 3 · 1 + 1 · 0) / 7 is left.
+    assert inspection.score == pytest.approx(0.5 - 3 / 7, abs=1e-6)
+
+
+def test_the_report_stands_beside_it(exported):
+    report = json.loads((exported / "check.json").read_text())
+    assert report["pictures"] == 6
+    assert report["origin"] == "built-in surfaces"
+    assert report["map_difference"]["maximum"] < 1e-6 < report["map_difference"]["relative_to"]
+    assert report["verdicts_changed"] == []
+    assert report["versions"]["torch"] == torch.__version__.partition("+")[0]
+    description = json.loads((exported / "export.json").read_text())
+    assert description["detector"]["provenance"] == {"made": "here"}
+    assert description["image_size"] == [32, 32]
+    assert sorted(path.name for path in exported.iterdir()) == ["check.json", "export.json", "model.onnx"]
+
+
+def test_thresholds_can_be_changed_afterwards(exported):
+    picture = with_spot(0.55)  # score 0.05; the calibration has 0, 0.001, … 0.099
+    assert not load(exported)(picture).anomalous
+    assert load(exported, threshold=0.04)(picture).anomalous
+    half = load(exported, false_alarm_rate=0.5)
+    assert half.threshold == pytest.approx(0.050, abs=1e-3)
+    assert load(exported, false_alarm_rate=0.6)(picture).anomalous
+    with pytest.raises(ValueError, match="smallest rate they support"):
+        load(exported, false_alarm_rate=0.001)
+    with pytest.raises(ValueError, match="exclude each other"):
+        load(exported, threshold=0.1, false_alarm_rate=0.5)
+
+
+def test_without_a_calibration_a_threshold_is_needed(tmp_path):
+    export_detector(
+        BrightnessDetector(calibrated=False), {}, tmp_path / "export", ExportOptions(format="torch")
+    )
+    with pytest.raises(ValueError, match="no calibration"):
+        load(tmp_path / "export")
+    assert load(tmp_path / "export", threshold=0.2)(with_spot(1.0)).regions[0].area == 40
+    with pytest.raises(ValueError, match="needs a calibrated detector"):
+        load(tmp_path / "export", false_alarm_rate=0.1)
+
+
+def test_a_fixed_size_is_kept_to(tmp_path):
+    images = tuple(write_pictures(tmp_path / "pictures", 2, (40, 56)))
+    options = ExportOptions(picture_size=(40, 56), images=images)
+    export_detector(BrightnessDetector(), {}, tmp_path / "export", options)
+    inspector = load(tmp_path / "export")
+    assert len(inspector([with_spot(1.0, (40, 56))] * 3)) == 3
+    with pytest.raises(DetectorError, match=r"56x40 pixels \(height x width\).* exported for 40x56 only"):
+        inspector(with_spot(1.0, (56, 40)))
+    with pytest.raises(ValueError, match=r"00\.png has 40x56 pixels, but the export is to take 64x64 only"):
+        export_detector(
+            BrightnessDetector(), {}, tmp_path / "other", ExportOptions(picture_size=(64, 64), images=images)
+        )
+    assert not (tmp_path / "other").exists()
+
+
+def test_combinations_that_do_not_exist_name_those_that_do():
+    for format_, precision, why in (
+        ("onnx", "bfloat16", "no bfloat16 convolution"),
+        ("torch", "int8", "only simulates"),
+        ("tflite", "float32", "there are"),
+        ("onnx", "float64", "there are"),
+    ):
+        with pytest.raises(ValueError, match=rf"no {format_} export in {precision}.*{why}.*") as refused:
+            ExportOptions(format_, precision)
+        assert "onnx in float32, float16, int8; openvino in float32" in str(refused.value)
+    with pytest.raises(ValueError, match="--normal-images"):
+        ExportOptions("onnx", "int8")
+    assert len(existing()) == 10
+
+
+def test_damage_is_found(damaged):
+    model = damaged / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    with pytest.raises(ExportError, match=r"model\.onnx is damaged: its SHA-256"):
+        load(damaged)
+    model.unlink()
+    with pytest.raises(ExportError, match=r"model\.onnx is missing"):
+        load(damaged)
+    (damaged / "export.json").write_text("{")
+    with pytest.raises(ExportError, match=r"export\.json is missing or damaged"):
+        load(damaged)
+
+
+def test_what_a_newer_version_wrote_is_refused(damaged):
+    rewrite(damaged, format_version=2)
+    with pytest.raises(ExportError, match="format version 2, and this version of subspect reads up to 1"):
+        load(damaged)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "int3"}, {"files": {}}, {"image_size": None}, {"calibration": {}}]
+)
+def test_descriptions_that_make_no_sense_are_refused(damaged, changes):
+    rewrite(damaged, **changes)
+    with pytest.raises(ExportError, match=r"export\.json is damaged"):
+        load(damaged)
+
+
+def test_devices_that_are_not_there_are_named(exported):
+    with pytest.raises(ExportError, match=r"no device 'abacus' here; there are: cpu"):
+        load(exported, device="abacus")
+
+
+def test_nothing_is_overwritten(exported):
+    before = (exported / "model.onnx").read_bytes()
+    with pytest.raises(FileExistsError, match="not overwritten"):
+        export_detector(BrightnessDetector(), {}, exported, ExportOptions())
+    assert (exported / "model.onnx").read_bytes() == before
+
+
+def test_an_export_that_is_not_the_detector_is_an_error_and_leaves_nothing(tmp_path):
+    class Changing(BrightnessDetector):
+        def forward(self, images):
+            found = super().forward(images)
+            return found._replace(score=found.score + 0.1) if torch.compiler.is_exporting() else found
+
+    with pytest.raises(ExportError, match=r"largest difference of the scores is 0\.1"):
+        export_detector(Changing(), {}, tmp_path / "export", ExportOptions(format="torch"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_pictures_are_found_before_any_work(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        export_detector(
+            BrightnessDetector(), {}, tmp_path / "export", ExportOptions(images=(tmp_path / "broken.png",))
+        )
+
+
+def test_differences_are_gathered_over_pictures():
+    def inspection(level, score):
+        return Inspection(np.full((4, 4), level, np.float32), score, score > 0.5, 0.5, ())
+
+    found = Comparison()
+    found.add("one", inspection(1.0, 0.75), inspection(1.25, 0.75))
+    found.add("two", inspection(2.0, 0.625), inspection(2.0, 0.375))
+    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, ["two"])
+    assert len(found.violations(TOLERANCES["float32"])) == 2
+    assert found.violations(TOLERANCES["float32"]._replace(mean_map=0.0625, score=0.34)) == []
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 1 / 3, 0.5, 1e-300, 7.0, -0.1])
+def test_thresholds_are_rounded_down_to_what_the_graph_compares_with(threshold):
+    rounded = float32_at_most(threshold)
+    assert float(rounded) <= threshold < float(np.nextafter(rounded, np.float32(np.inf)))

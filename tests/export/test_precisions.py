@@ -1,0 +1,109 @@
+"""Formats and precisions other than ONNX in float32, on a small network."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from brightness import BrightnessDetector
+from subspect.detectors.base import Prediction
+from subspect.export.combinations import ExportOptions, existing
+from subspect.export.exporting import export_detector
+from subspect.loading import load
+from subspect.prediction import DetectorInspector
+from tiny import write_pictures
+
+KINDS = [kind for kind in existing() if kind != ("onnx", "float32")]
+# Of the highest map value, for three layers: 2^-24, 2^-11, 2^-8 and 1/256 a layer, and some room.
+ERRORS = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 1.5e-2, "int8": 2e-2}
+
+
+class Network(BrightnessDetector):
+    """Three convolutions, two norms."""
+
+    method = "network"
+
+    def __init__(self):
+        super().__init__(image_size=(48, 40))
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.Conv2d(32, 32, 3, padding=1),
+            nn.GroupNorm(32, 32, affine=False),
+            nn.ReLU(),
+            nn.Conv2d(32, 1, 3, padding=1),
+        )
+
+    def forward(self, images):
+        maps = self.layers(images).abs()
+        return Prediction(maps, maps.amax((1, 2, 3)))
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return Network().eval()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return tuple(write_pictures(tmp_path_factory.mktemp("pictures"), 4, (70, 64)))
+
+
+@pytest.fixture(scope="module")
+def exported(detector, pictures, tmp_path_factory):
+    """The folder of the export in a format and precision."""
+    made = {}
+
+    def export(format_, precision):
+        if (format_, precision) not in made:
+            folder = tmp_path_factory.mktemp("exports") / f"{format_}-{precision}"
+            export_detector(detector, {}, folder, ExportOptions(format_, precision, None, pictures, pictures))
+            made[format_, precision] = folder
+        return made[format_, precision]
+
+    return export
+
+
+@pytest.mark.parametrize(("format_", "precision"), KINDS)
+def test_an_export_is_as_exact_as_its_precision(detector, pictures, exported, format_, precision):
+    folder = exported(format_, precision)
+    inspector, export = DetectorInspector(detector), load(folder)
+    for path in pictures:
+        expected, got = inspector(path), export(path)
+        error = np.abs(got.anomaly_map - expected.anomaly_map).mean() / expected.anomaly_map.max()
+        assert error < ERRORS[precision]
+    report = json.loads((folder / "check.json").read_text())
+    assert report["pictures"] == 4
+    assert report["origin"] == "4 files given"
+
+
+def test_float16_and_int8_take_less_room(exported):
+    def size(precision):
+        return (exported("openvino", precision) / "model.bin").stat().st_size
+
+    assert size("float16") < 0.6 * size("float32")
+    assert size("int8") < 0.4 * size("float32")
+
+
+def test_int8_is_int8(exported):
+    import onnx
+
+    model = onnx.load(exported("onnx", "int8") / "model.onnx")
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    assert len(convolutions) == 3
+    assert all(made_by[name] == "DequantizeLinear" for node in convolutions for name in node.input[:2])
+
+
+def test_float16_convolves_in_float16(exported):
+    import onnx
+
+    model = onnx.load(exported("onnx", "float16") / "model.onnx")
+    kinds = {weight.name: weight.data_type for weight in model.graph.initializer}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 3
+    assert {kinds[node.input[1]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
