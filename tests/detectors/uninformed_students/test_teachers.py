@@ -302,8 +302,8 @@ def test_a_teacher_of_each_size_ships_whole_and_describes(patch_size):
     assert held_out["explained"] > 0.05  # 0 is what the mean of all features explains
     teacher = PatchNetwork(patch_size, PRESETS["fast"].network)
     teacher.load_state_dict(state)
-    described = teacher(torch.randn(64, 3, patch_size, patch_size))
-    assert torch.linalg.matrix_rank(described.flatten(1)) == 64  # no two patches alike, no dimension idle
+    described = teacher(torch.randn(64, 3, patch_size, patch_size)).flatten(1)
+    assert (described.std(0) > 1e-3).all(), "a dimension says nothing"
 
 
 def test_shipped_teachers_match_their_checksums_and_are_small():
