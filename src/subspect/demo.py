@@ -22,7 +22,7 @@ CATEGORIES = ("fabric", "flange")
 """One texture, one object."""
 
 IMAGE_SIZE = 128
-STEPS = 250
+STEPS = 170
 _EXAMPLES = 2  # pictures of each kind of defect on the page
 
 
