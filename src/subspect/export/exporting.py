@@ -54,8 +54,9 @@ def export_detector(
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
     _check_libraries(options)
     pictures = CheckPictures(options.images, options.picture_size)
-    for checked in (pictures, CheckPictures(options.normal_images, options.picture_size)):
-        checked.check(options.picture_size)
+    pictures.check(options.picture_size)
+    if options.normal_images:
+        CheckPictures(options.normal_images, options.picture_size).check(options.picture_size)
     detector = detector.cpu().eval()
     with _complete_or_nothing(output) as folder:
         write_model(detector, folder, options)
