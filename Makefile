@@ -20,7 +20,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export]" --group dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[export,ray]" --group dev
 	touch $@
 
 clean:

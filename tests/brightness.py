@@ -7,6 +7,13 @@ from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.config import DetectorConfig
 
 
+class AnySize(DetectorConfig):
+    """Pictures stay as large as they are: the image size is None."""
+
+    def __post_init__(self):
+        pass
+
+
 class BrightnessDetector(Detector):
     """Map: |green - 0.5|; score: the map's maximum. Calibrated, mid-grey ± 0.1 is normal."""
 
@@ -14,7 +21,7 @@ class BrightnessDetector(Detector):
 
     def __init__(self, image_size=(32, 32), *, calibrated=True):
         super().__init__()
-        self.config = DetectorConfig(image_size=image_size)
+        self.config = (AnySize if image_size is None else DetectorConfig)(image_size=image_size)
         if calibrated:
             levels = [index / 1000 for index in range(100)]
             self.calibration = calibrate(levels, [np.array(levels, dtype=np.float32)], 0.01)

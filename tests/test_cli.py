@@ -14,7 +14,7 @@ from subspect.cli import main
 from subspect.detectors.configuration import configure, to_yaml
 from subspect.detectors.dsr.config import PRESETS
 from subspect.storage import load_detector, read_description
-from tiny import DSR, write_data_set, write_latent_model, write_pictures
+from tiny import DSR, write_backbone, write_data_set, write_latent_model, write_pictures
 
 RUN = ["--accelerator", "cpu", "--precision", "32-true", "--quiet"]
 
@@ -298,8 +298,9 @@ def test_surfaces_are_data_that_check_and_train_take(tmp_path, capsys):
 
 
 def test_pretrain_gives_weights_that_train_takes(place, tmp_path, capsys):
-    output = tmp_path / "pre"
-    words = ["pretrain", str(place / "data/normal"), "--output", str(output), "--steps=2", "--batch-size=2"]
+    output, backbone = tmp_path / "pre", write_backbone(tmp_path / "resnet18.safetensors", "resnet18.tv_in1k")
+    words = ["pretrain", str(place / "data/normal"), "--output", str(output), f"--weights={backbone}"]
+    words += ["--steps=2", "--batch-size=2"]
     code, out, _ = said([*words, "--crop-size=32", *RUN], capsys)
     assert code == 0
     assert "psnr" in out
@@ -353,7 +354,7 @@ def test_a_text_file_is_no_checkpoint(tmp_path, capsys):
 
 def test_what_pretrain_cannot_crop_is_one_line(tmp_path, capsys):
     folders = [str(tmp_path / name) for name in ("elsewhere", "pictures")]
-    words = ["pretrain", *folders, f"--output={tmp_path / 'out'}", "--steps=2", *RUN]
+    words = ["pretrain", *folders, "--preset=paper", f"--output={tmp_path / 'out'}", "--steps=2", *RUN]
     write_pictures(tmp_path / "elsewhere", 3)
     assert_fails(words, capsys, f"no such folder: {tmp_path / 'pictures'}")
     write_pictures(tmp_path / "pictures", 3)

@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
-from subspect.evaluation import Metrics, align, average, evaluate, render_categories, write_results
+from subspect.evaluation import align, evaluate
+from subspect.results import Metrics, average, read_results, render_categories, write_results
 
 SIZE = (48, 40)
 
@@ -160,7 +161,7 @@ def test_written_results_say_what_was_measured(table, tmp_path):
     assert [(row["path"], row["defect"], float(row["score"]), row["verdict"]) for row in rows] == [
         (row.path, row.defect, row.score, row.verdict) for row in results.rows
     ]
-    with pytest.raises(FileExistsError, match=r"results\.json, images\.csv"):
+    with pytest.raises(FileExistsError, match=r"results\.json, images\.csv, pixels\.npz"):
         results.write(tmp_path / "out")
 
 
@@ -185,3 +186,32 @@ def test_rendered_tables_show_every_metric_of_every_defect(table):
     assert "stain (5)" in text
     assert "image F1-max" in text
     assert "tile, protocol whole" in text
+
+
+def test_results_are_read_back_as_they_were(table, tmp_path):
+    first = evaluate(BrightnessDetector(image_size=SIZE), table)
+    normals = table.with_samples(sample for sample in table if not sample.anomalous)
+    second = replace(evaluate(BrightnessDetector(image_size=SIZE), normals), category="bottle")
+    write_results([first, second], tmp_path)
+    read = read_results(tmp_path)
+    assert read[0] == first
+    assert math.isnan(read[1].overall.image_auroc)
+    assert read[1].rows == second.rows
+    for name in ("rows", "edges", "normal", "defective", "regions"):
+        np.testing.assert_array_equal(getattr(read[0].pixels, name), getattr(first.pixels, name))
+
+
+def test_each_counted_image_is_the_one_of_its_row(table):
+    results = evaluate(BrightnessDetector(image_size=SIZE), table)
+    assert sorted(results.pixels.rows) == [row for row in range(20) if row != 19]  # that one has no mask
+    for place, row in enumerate(results.pixels.rows):
+        sample = table.samples[1:][row]
+        size = np.asarray(Image.open(sample.mask_paths[0])).astype(bool).sum() if sample.mask_paths else 0
+        assert results.pixels.defective[place].sum() == size
+
+
+def test_damaged_results_are_named(table, tmp_path):
+    evaluate(BrightnessDetector(image_size=SIZE), table).write(tmp_path / "out")
+    (tmp_path / "out/pixels.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"out holds no results that can be read.*evaluate again"):
+        read_results(tmp_path / "out")

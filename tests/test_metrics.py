@@ -5,12 +5,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from subspect.metrics import (
     PixelScores,
     image_ap,
     image_auroc,
+    image_curves,
     image_f1_max,
     image_metrics,
     pixel_ap,
@@ -164,3 +165,23 @@ def test_wrong_input_is_named():
         image_auroc([0.1, np.nan], [True, False])
     with pytest.raises(ValueError, match="equally long"):
         image_auroc([0.1, 0.2], [True])
+
+
+def ends(x, y):
+    """Lowest and highest y of every x above 0."""
+    x, y = np.round(x, 9), np.round(y, 9)
+    return {place: (y[x == place].min(), y[x == place].max()) for place in set(x[x > 0])}
+
+
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_curves_are_those_of_scikit_learn(decimals):
+    rng = np.random.default_rng(3)
+    scores, anomalous = np.round(rng.normal(size=80), decimals), rng.random(80) < 0.4  # many ties, or none
+    curves = image_curves(scores, anomalous)
+    false_rate, recall, _ = roc_curve(anomalous, scores.astype(np.float32), drop_intermediate=False)
+    points = set(zip(curves.false_rate.round(9), curves.recall.round(9), strict=True))
+    assert points <= set(zip(false_rate.round(9), recall.round(9), strict=True))
+    assert auc(curves.false_rate, curves.recall) == pytest.approx(roc_auc_score(anomalous, scores))
+    precision, recall, _ = precision_recall_curve(anomalous, scores.astype(np.float32))
+    assert ends(curves.recall, curves.precision) == ends(recall, precision)
+    assert image_curves(scores, np.ones(80, bool)).recall.size == 0

@@ -82,7 +82,7 @@ def test_pictures_are_within_the_page_and_nothing_else_is_needed(page):
     np.testing.assert_array_equal(shown[0], pictures["input"])
     np.testing.assert_array_equal(shown[1][..., 0], np.rint(pictures["map"] * 255))
     np.testing.assert_array_equal(shown[2][..., 1], pictures["truth"] * 255)
-    assert not any(word in path.read_text() for word in ("http://", "https://", "url(", "<script"))
+    assert not any(word in path.read_text() for word in ("http://", "https://", "url(", "<script ", "@import"))
 
 
 def test_large_pictures_are_shrunk_with_their_proportions(tmp_path):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subspect.detectors.registry import find_preset
-from subspect.evaluation import Protocol, Results
 from subspect.evaluation import evaluate as evaluate_detector
 from subspect.inspection import Inspector
 from subspect.prediction import DetectorInspector
+from subspect.results import Protocol, Results
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, configured
 from subspect.runs import train as train_run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from subspect.pretrained import WeightsError, find_weights
 
 _FILENAME = "model.safetensors"
 _UNUSED = "num_batches_tracked"  # of batch norms that train
+_MULTIPLE = 32  # what networks with five halvings divide sides by
+_REFUSALS = (RuntimeError, AssertionError, ValueError)  # how timm's networks refuse an image size
 
 
 class MissingLevelError(WeightsError):
@@ -35,6 +38,7 @@ class Backbone(nn.Module):
     Attributes:
         channels: Of each level.
         hub_id: Where timm has weights for it; None if nowhere.
+        own_size: Height and width of the images it was made for.
 
     Raises:
         ValueError: timm has no such network, or it has not these levels.
@@ -51,6 +55,7 @@ class Backbone(nn.Module):
         self.network: nn.Module = network
         pretrained: dict[str, Any] = network.model.pretrained_cfg
         self.hub_id: str | None = pretrained.get("hf_hub_id")
+        self.own_size: tuple[int, int] = tuple(pretrained["input_size"][1:])
         self.channels: tuple[int, ...] = tuple(network.feature_info.channels())
         for statistic in ("mean", "std"):
             self.register_buffer(statistic, torch.tensor(pretrained[statistic])[:, None, None])
@@ -69,17 +74,31 @@ class Backbone(nn.Module):
         """Height and width of the first level's maps for images of a size; nothing is computed.
 
         Raises:
-            ValueError: The network cannot take such images.
+            ValueError: The network cannot take such images; the message names sizes that it can.
         """
         shadow = copy.deepcopy(self).to("meta")
         try:
-            first = shadow(torch.empty(1, 3, *image_size, device="meta"))[0]
-        except (RuntimeError, AssertionError, ValueError) as error:
+            return shadow._measure(image_size)
+        except _REFUSALS as error:
             height, width = image_size
             raise ValueError(
                 f"the backbone {self.name} cannot take images of {height}x{width} pixels: {error}"
+                f" {shadow._what_works(image_size)}"
             ) from error
+
+    def _measure(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        first = self(torch.empty(1, 3, *image_size, device="meta"))[0]
         return first.shape[2], first.shape[3]
+
+    def _what_works(self, image_size: tuple[int, int]) -> str:
+        """The nearest multiples of 32 and the size that the network was made for, if it takes them."""
+        nearest = [max(_MULTIPLE, round(side / _MULTIPLE) * _MULTIPLE) for side in image_size]
+        works = []
+        for height, width in dict.fromkeys([(nearest[0], nearest[1]), self.own_size]):
+            with suppress(*_REFUSALS):
+                self._measure((height, width))
+                works.append(f"{height}x{width}")
+        return f"(what works: {', '.join(works)})" if works else "(nor the sizes near it)"
 
     def load_weights(self, source: str | None) -> str:
         """Takes over pretrained weights.

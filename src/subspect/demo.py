@@ -9,11 +9,12 @@ from subspect.datasets.surfaces import NEAR_DISTRIBUTION, generate
 from subspect.datasets.table import Sample, Table
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
-from subspect.evaluation import HEADINGS, Results, evaluate
+from subspect.evaluation import evaluate
 from subspect.gallery import case
 from subspect.inspection import inspect_files
 from subspect.pages import MetricsTable, Row, Section, write_page
 from subspect.prediction import DetectorInspector
+from subspect.results import HEADINGS, Results
 from subspect.run_data import DataOptions
 from subspect.runs import DETECTOR, RunOptions, TrainingRun, train
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
-from subspect.evaluation import ImageRow, Results
 from subspect.images import read_image, read_mask
 from subspect.pages import Row, Section, write_page
-from subspect.pictures import as_rgb, draw_outline, grid, heat, save_picture
+from subspect.pictures import Picture, as_rgb, draw_outline, grid, heat, overlay_heat, save_picture
 from subspect.prediction import DetectorInspector
 from subspect.regions import outline_level
+from subspect.results import ImageRow, Results
 from subspect.sizes import resize
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
@@ -22,8 +23,31 @@ PAGE = "index.html"
 _HEIGHT = 160
 
 
-def case(inspector: DetectorInspector, sample: Sample) -> Row:
-    """One image with everything seen on the way to its verdict, and its ground truth."""
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image with everything seen on the way to its verdict.
+
+    Attributes:
+        caption: Kind and name of the image, verdict, score and threshold.
+        picture: The image.
+        inner: Pictures of the detector's workings by name.
+        heat: The anomaly map in colours.
+        outline: The image with the defects found outlined.
+        overlay: The image under the heat of its map.
+        truth: Where it is defective.
+    """
+
+    caption: str
+    picture: Picture
+    inner: Arrays
+    heat: Picture
+    outline: Picture
+    overlay: Picture
+    truth: Picture
+
+
+def examine(inspector: DetectorInspector, sample: Sample) -> Case:
+    """Inspects one image and draws what was seen."""
     picture = read_image(sample.path)
     inspection = inspector(picture)
     level = outline_level(inspection.anomaly_map, inspector.map_threshold)
@@ -32,14 +56,28 @@ def case(inspector: DetectorInspector, sample: Sample) -> Row:
         f"{sample.defect} {sample.path.stem}: {inspection.verdict}, score {inspection.score:.3g}"
         f" (threshold {inspection.threshold:.3g})"
     )
+    return Case(
+        caption,
+        as_rgb(picture),
+        _inner_pictures(inspector, picture),
+        heat(inspection.anomaly_map, inspector.map_threshold),
+        draw_outline(picture, inside),
+        overlay_heat(picture, inspection.anomaly_map, inspector.map_threshold),
+        as_rgb(_truth(sample, picture.shape[:2])),
+    )
+
+
+def case(inspector: DetectorInspector, sample: Sample) -> Row:
+    """One image as a row of a gallery, with its ground truth."""
+    seen = examine(inspector, sample)
     pictures: Arrays = {
-        "input": as_rgb(picture),
-        **_inner_pictures(inspector, picture),
-        "anomaly map": heat(inspection.anomaly_map, inspector.map_threshold),
-        "outline": draw_outline(picture, inside),
-        "ground truth": as_rgb(_truth(sample, picture.shape[:2])),
+        "input": seen.picture,
+        **seen.inner,
+        "anomaly map": seen.heat,
+        "outline": seen.outline,
+        "ground truth": seen.truth,
     }
-    return Row(caption, pictures)
+    return Row(seen.caption, pictures)
 
 
 def telling_cases(results: Results, count: int) -> dict[str, list[ImageRow]]:

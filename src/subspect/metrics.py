@@ -12,7 +12,7 @@ Scores are compared in single precision, which is what detectors put out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,14 @@ class ImageMetrics(NamedTuple):
     image_auroc: float
     image_ap: float
     image_f1_max: float
+
+
+class ImageCurves(NamedTuple):
+    """Points of the curves over image scores, from above all scores downwards, each ``(T,)`` in [0, 1]."""
+
+    false_rate: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
 
 
 class PixelMetrics(NamedTuple):
@@ -105,6 +113,23 @@ def image_f1_max(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
     return image_metrics(scores, anomalous).image_f1_max
 
 
+def image_curves(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageCurves:
+    """What each threshold detects, for drawing; empty where a class is absent.
+
+    Arguments and errors as for `image_metrics`.
+    """
+    steps = _image_steps(scores, anomalous)
+    if steps is None:
+        return ImageCurves(np.empty(0), np.empty(0), np.empty(0))
+    hits = steps.detected[:, 0]
+    # Before and after each threshold's ties; the last point takes everything.
+    false = np.stack([steps.false_above, steps.false_from], axis=1).ravel()
+    found = np.stack([np.append(0.0, hits[:-1]), hits], axis=1).ravel()
+    false, found = np.r_[0, false, steps.normals], np.r_[0.0, found, hits[-1]]
+    precision = np.divide(found, found + false, out=np.ones_like(found), where=found + false > 0)
+    return ImageCurves(false / steps.normals, found / hits[-1], precision)
+
+
 def pixel_metrics(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> PixelMetrics:
     """All pixel-level metrics at once, the pixels of all images pooled.
 
@@ -142,17 +167,32 @@ def pixel_aupro(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.Array
     return pixel_metrics(anomaly_maps, masks).pixel_aupro
 
 
+class ImagePixels(NamedTuple):
+    """The pixel scores of one image.
+
+    Attributes:
+        normal: Those of the defect-free pixels.
+        defective: Those of the defective pixels.
+        weights: For each defective pixel 1 / (area of its component).
+    """
+
+    normal: FloatArray
+    defective: FloatArray
+    weights: npt.NDArray[np.float64]
+
+
 class PixelScores:
     """Gathers pixel scores one image at a time, keeping four bytes a normal pixel and no maps.
 
     Two collections can be united with ``+``, which shares their arrays instead of copying them: the normal
     images of a test set serve every kind of defect.
+
+    Attributes:
+        images: What was added, in order.
     """
 
-    def __init__(self) -> None:
-        self._normal: list[FloatArray] = []
-        self._anomalous: list[FloatArray] = []
-        self._weights: list[npt.NDArray[np.float64]] = []
+    def __init__(self, images: Sequence[ImagePixels] = ()) -> None:
+        self.images = list(images)
 
     def add(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
         """Adds one image.
@@ -169,27 +209,21 @@ class PixelScores:
         if scores.ndim != 2 or scores.shape != defective.shape:
             raise ValueError(f"anomaly map {scores.shape} and mask {defective.shape} must be (H, W) and equal")
         _refuse_nan(scores)
-        self._normal.append(scores[~defective])
-        if defective.any():
-            self._anomalous.append(scores[defective])
-            self._weights.append(_component_weights(defective))
+        weights = _component_weights(defective) if defective.any() else np.empty(0)
+        self.images.append(ImagePixels(scores[~defective], scores[defective], weights))
 
     def __add__(self, other: PixelScores) -> PixelScores:
         """The pixels of both."""
-        union = PixelScores()
-        union._normal = self._normal + other._normal
-        union._anomalous = self._anomalous + other._anomalous
-        union._weights = self._weights + other._weights
-        return union
+        return PixelScores(self.images + other.images)
 
     def compute(self) -> PixelMetrics:
         """The metrics of all pixels added so far."""
-        if not self._anomalous or not any(chunk.size for chunk in self._normal):
+        if not all(any(image[kind].size for image in self.images) for kind in (0, 1)):
             return PixelMetrics(np.nan, np.nan, np.nan)
-        weights = np.concatenate(self._weights)
+        weights = np.concatenate([image.weights for image in self.images])
         steps = _steps(
-            np.concatenate(self._normal),
-            np.concatenate(self._anomalous),
+            np.concatenate([image.normal for image in self.images]),
+            np.concatenate([image.defective for image in self.images]),
             np.stack([np.ones_like(weights), weights], axis=1),
         )
         return PixelMetrics(_area(steps, 0), _average_precision(steps), _area(steps, 1, limit=AUPRO_LIMIT))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import jinja2
+import markupsafe
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -34,18 +36,53 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Cell:
+    """What a table shows in one place where a number alone does not do.
+
+    Attributes:
+        text: The main text, e.g. ``97.5 ± 0.3``.
+        note: Smaller text beside it, e.g. ``98.2, −0.7``.
+        mark: A letter above it that refers to a remark.
+        value: What the column is sorted by; None comes last.
+    """
+
+    text: str
+    note: str = ""
+    mark: str = ""
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsTable:
-    """Numbers of one group, e.g. of the near-in-distribution kinds of defect.
+    """Numbers of one group, e.g. of the near-in-distribution kinds of defect; sorted by a click on a column.
 
     Attributes:
         caption: What the group is.
         columns: Names of the columns, without that of the rows.
-        rows: For each row its name and a value a column: a share in [0, 1]; None or nan where undefined.
+        rows: For each row its name and a value a column: a cell, or a share in [0, 1]; None or nan where
+            undefined.
+        remarks: Remarks below the table, by letter.
+        unit: Of the numbers.
     """
 
     caption: str
     columns: Sequence[str]
-    rows: Mapping[str, Sequence[float | None]]
+    rows: Mapping[str, Sequence[float | Cell | None]]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    unit: str = "%"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing.
+
+    Attributes:
+        caption: What it shows.
+        svg: An ``svg`` element, see `subspect.report.charts`.
+    """
+
+    caption: str
+    svg: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +94,24 @@ class Section:
         text: A few sentences under the heading; plain text.
         tables: Tables of metrics.
         rows: Rows of pictures.
+        charts: Drawings.
     """
 
     title: str
     text: str
     tables: Sequence[MetricsTable]
     rows: Sequence[Row]
+    charts: Sequence[Chart] = ()
 
 
-def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+def write_page(path: Path, title: str, sections: Sequence[Section], *, light: bool = False) -> None:
     """Writes a page; pictures are embedded, so that the file can be opened or sent on its own.
 
     Args:
         path: The HTML file; one that is there already is replaced.
         title: Heading of the page.
         sections: Its parts, in order.
+        light: Whether pictures may lose detail that people do not see, for pages of hundreds of them.
 
     Raises:
         ValueError: A row of a table has another number of values than there are columns, or an array is no
@@ -87,7 +127,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(data_uri=_data_uri, percent=_percent)
+    environment.filters.update(data_uri=partial(_data_uri, light=light), cell=_cell, inline=markupsafe.Markup)
     html = environment.get_template("page.html.jinja").render(title=title, sections=sections)
     write_text(path, html)
 
@@ -101,14 +141,21 @@ def _check_table(table: MetricsTable) -> None:
             )
 
 
-def _data_uri(array: npt.NDArray[np.generic]) -> str:
-    """A picture as PNG within an address."""
+def _data_uri(array: npt.NDArray[np.generic], *, light: bool) -> str:
+    """A picture within an address: PNG, or WebP if it is to be light."""
     image = Image.fromarray(as_rgb(array))
     image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    if light:
+        image.save(buffer, format="WEBP", quality=85)
+    else:
+        image.save(buffer, format="PNG", optimize=True)
+    kind = "webp" if light else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None or np.isnan(value) else f"{100 * value:.1f}"
+def _cell(value: float | Cell | None) -> Cell:
+    """A value as it is shown: shares in percent, a dash for what is undefined."""
+    if isinstance(value, Cell):
+        return value
+    return Cell("–") if value is None or np.isnan(value) else Cell(f"{100 * value:.1f}", value=value)

@@ -36,9 +36,24 @@ def claim(run: Mapping[str, Any], output: Path, result: str, *, resume: bool) ->
         raise FileExistsError(
             f"{output} holds a run already: --resume continues it, or choose another --output"
         )
-    changed = _differences(_read(recorded), _flatten(run))
+    changed = differences(run, recorded)
     if changed:
-        raise ValueError(f"{output} holds another run, which cannot be resumed as this one: {changed}")
+        raise ValueError(
+            f"{output} holds another run, which cannot be resumed as this one: {'; '.join(changed)}"
+        )
+
+
+def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
+    """What is no longer as a JSON file recorded it, e.g. ``seed was 0, now 1``; nothing if there is no file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if not recorded.exists():
+        return []
+    before, now = _read(recorded), _flatten(values)
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return [f"{name} was {before.get(name)}, now {now.get(name)}" for name in names]
 
 
 def record(run: Mapping[str, Any], output: Path) -> None:
@@ -59,8 +74,3 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return "; ".join(f"{name} was {before.get(name)}, now {now.get(name)}" for name in names)

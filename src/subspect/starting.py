@@ -1,9 +1,7 @@
-"""What a training starts from: pretrained weights, a detector trained before, or one that ships for this."""
+"""What a training starts from: pretrained weights, or a detector trained before."""
 
 from __future__ import annotations
 
-import logging
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +9,12 @@ from subspect.detectors.base import Detector
 from subspect.pretrained import WeightsError
 from subspect.storage import DESCRIPTION, find_detector, load_detector, read_description
 
-logger = logging.getLogger("subspect")
-
 
 class Origin(NamedTuple):
     """The detector that a training started from.
 
     Attributes:
-        source: Its folder, or that it ships with the package; None if there was none.
+        source: Its folder; None if there was none.
         not_to_judge: Hashes of the images it has seen, which its successor must not be judged on either.
     """
 
@@ -32,7 +28,7 @@ def take_weights(detector: Detector, weights: str | None) -> Origin:
     Args:
         detector: Fresh from its configuration.
         weights: The folder of a detector trained before (or of the run that made it), or whatever the method's
-            own ``start`` takes. None: the detector that ships for this configuration, else the method's choice.
+            own ``start`` takes; None leaves the choice to the method.
 
     Raises:
         ValueError: The weights cannot be had, or do not fit.
@@ -42,14 +38,7 @@ def take_weights(detector: Detector, weights: str | None) -> Origin:
         if (earlier / DESCRIPTION).is_file():
             return _take_over(detector, earlier, weights)
     detector.start(weights)
-    shipped = detector.ships_with()
-    if weights is not None or shipped is None:
-        return Origin()
-    folder = Path(str(files("subspect") / "assets" / shipped))
-    if not _fits(detector, load_detector(folder)):
-        logger.warning("what ships with subspect does not fit the configured sizes: training starts without it")
-        return Origin()
-    return _take_over(detector, folder, f"{shipped}, shipped with subspect")
+    return Origin()
 
 
 def _take_over(detector: Detector, folder: Path, name: str) -> Origin:

@@ -143,11 +143,12 @@ def check_options(options: FitOptions) -> None:
     asked = f"accelerator {options.accelerator}, devices {options.devices}, precision {options.precision}"
     if options.devices < 1:
         raise ValueError(f"a training needs at least one device, got {asked}")
+    silence_adverts()
     try:
         L.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
-            precision=_precision(options),
+            precision=trainer_precision(options),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -155,6 +156,11 @@ def check_options(options: FitOptions) -> None:
         )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise ValueError(f"this machine cannot train with {asked}: {_one_line(error)}") from error
+
+
+def silence_adverts() -> None:
+    """Keeps Lightning from advertising, and from listing hardware that is not there, with every trainer."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def _one_line(error: Exception) -> str:
@@ -249,8 +255,7 @@ def _final_checkpoint(stage: Stage, folder: Path) -> Path:
 
 
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
-    # Adverts, and lists of hardware that is not there, once a stage.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    silence_adverts()
     logs = folder / "logs" / stage.name
     preview_every = stage.config.steps if stage.gathers else options.preview_every
     callbacks: list[Callback] = [
@@ -267,7 +272,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
         strategy="ddp_spawn" if devices > 1 else "auto",
-        precision="32-true" if stage.gathers else _precision(options),
+        precision="32-true" if stage.gathers else trainer_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
         plugins=[_AtomicCheckpoints()],
@@ -289,7 +294,8 @@ def _checkpoints(stage: Stage, folder: Path, options: FitOptions) -> ModelCheckp
     )
 
 
-def _precision(options: FitOptions) -> Any:
+def trainer_precision(options: FitOptions) -> Any:
+    """The precision as Lightning takes it, ``auto`` replaced by what this machine does fast."""
     if options.precision != "auto":
         return options.precision
     if options.accelerator != "cpu" and torch.cuda.is_available():

@@ -54,7 +54,7 @@ def test_a_setting_comes_after_the_file(tmp_path):
         ("simulation.sampling=guess", "sampling"),
         ("refine", "expected FIELD=VALUE, got 'refine'"),
         ("simulation.nearest_share=1.0", r"nearest_share and minimum_strength"),
-        ("image_size=[63, 640]", "at least 64x64 pixels, got image size 63x640"),
+        ("image_size=[63, 640]", "at least 64x64.*, got image size 63x640; the nearest that works is 64x640"),
         ("detection_stage.steps=0", "at least one step"),
         ("detection_stage.batch_size=0", "at least one step and one image"),
     ],

@@ -21,6 +21,9 @@ def build_parser() -> ArgumentParser:
         ("train", add_train, "train a detector on normal images"),
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
+        ("probe", add_probe, "plant graded defects into normal pictures: how small may they be to be found?"),
+        ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
+        ("report", add_report, "write tables, intervals and a page of judged runs"),
         ("export", add_export, "write a detector for other runtimes, checked against the detector"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
@@ -55,6 +58,11 @@ def add_fit(parser: ArgumentParser, output: str = "folder of the run") -> None:
     parser.add_argument("--output", type=Path, required=True, help=output)
     parser.add_argument("--seed", type=int, default=0, help="of splits, weights, order, simulation")
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    add_machine(parser)
+
+
+def add_machine(parser: ArgumentParser) -> None:
+    """What a training runs on."""
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
     parser.add_argument("--devices", type=int, default=1, help="how many; several train by DDP")
     parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true, bf16-mixed, ...")
@@ -134,6 +142,54 @@ def add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
+def add_probe(parser: ArgumentParser) -> None:
+    """Arguments of ``probe``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    add_data(parser)
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
+    parser.add_argument("--count", type=int, default=60, help="defects of each family (default: 60)")
+    parser.add_argument(
+        "--contrasts",
+        type=float,
+        nargs="+",
+        default=[0.1, 0.2, 0.4],
+        help="of spots and scratches; 1 = from black to white",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of pictures, places and sizes")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_benchmark(parser: ArgumentParser) -> None:
+    """Arguments of ``benchmark``."""
+    parser.add_argument("grid", type=Path, help="YAML file of what to combine; ready ones are in recipes/")
+    parser.add_argument("--output", type=Path, required=True, help="folder of all runs; the same goes on")
+    parser.add_argument(
+        "--set",
+        type=str,
+        action="append",
+        default=[],
+        help="FIELD=VALUE: one value of the grid, e.g. datasets.mvtec_ad.root=DIR; may be repeated",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only print the plan and the time it will take")
+    parser.add_argument(
+        "--executor", type=str, default="local", help="local, or ray: a cluster (see docs/scale.md)"
+    )
+    parser.add_argument("--cell-cpus", type=float, default=1, help="with ray: cores for each cell")
+    parser.add_argument("--cell-gpus", type=float, default=0, help="with ray: GPUs for each cell")
+    add_machine(parser)
+
+
+def add_report(parser: ArgumentParser) -> None:
+    """Arguments of ``report``."""
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with judged runs, e.g. of a benchmark")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make")
+    parser.add_argument(
+        "--pictures", type=int, default=1, help="best, median, worst images to show of each detector; 0: none"
+    )
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
 def add_export(parser: ArgumentParser) -> None:
     """Arguments of ``export``."""
     parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
@@ -163,6 +219,9 @@ def add_pretrain(parser: ArgumentParser) -> None:
     """Arguments of ``pretrain``."""
     parser.add_argument("folders", type=Path, nargs="+", help="folders of pictures, searched with subfolders")
     parser.add_argument("--preset", type=str, default="fast", help="fast or paper (default: fast)")
+    parser.add_argument(
+        "--weights", type=str, help="of fast's ImageNet ResNet-18: a file or hub id (default: timm's)"
+    )
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument("--batch-size", type=int, help="instead of the preset's")
     parser.add_argument("--crop-size", type=int, help="instead of the preset's")

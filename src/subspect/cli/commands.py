@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 if TYPE_CHECKING:
-    from subspect.evaluation import Results
+    from subspect.results import Results
     from subspect.training import FitOptions
 
 EXIT_FAILED = 1
@@ -117,7 +117,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
 
 
 def _evaluate(given: Namespace) -> int:
-    from subspect.evaluation import render_categories, write_results
+    from subspect.results import render_categories, write_results
     from subspect.storage import find_detectors
 
     folders = find_detectors(given.detector)
@@ -193,6 +193,22 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
 
 
+def _probe(given: Namespace) -> int:
+    from subspect.datasets import read_table
+    from subspect.prediction import DetectorInspector
+    from subspect.probe.probing import ProbeOptions, probe
+    from subspect.storage import find_detector, load_detector, read_description
+
+    folder = find_detector(given.detector)
+    options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
+    inspector = DetectorInspector(load_detector(folder), _device(given.device), given.threshold)
+    table = read_table(given.root, given.layout, given.seed, given.category)
+    result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
+    print(result.render(), end="")
+    print(f"written: {given.output}")
+    return 0
+
+
 def _export(given: Namespace) -> int:
     from subspect.export.combinations import ExportOptions
     from subspect.export.exporting import export_detector
@@ -211,12 +227,46 @@ def _export(given: Namespace) -> int:
     return 0
 
 
+def _benchmark(given: Namespace) -> int:
+    from subspect.benchmark.cells import list_cells
+    from subspect.benchmark.execution import SUMMARY, run_grid
+    from subspect.benchmark.grid import read_grid
+    from subspect.benchmark.plan import make_plan
+
+    cells = list_cells(read_grid(given.grid, given.set), given.output)
+    options = _fit_options(given)
+    if given.dry_run:
+        print(make_plan(cells, given.output, options))
+        return 0
+    if given.executor == "ray":
+        from subspect.benchmark.distributed import CellResources, run_grid_on_ray
+
+        resources = CellResources(given.cell_cpus, given.cell_gpus)
+        counts = run_grid_on_ray(cells, given.output, options, resources)
+    elif given.executor == "local":
+        counts = run_grid(cells, given.output, options)
+    else:
+        raise ValueError(f"no executor {given.executor!r}; there are: local, ray")
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    print(f"written: {given.output / SUMMARY}")
+    return EXIT_PARTLY_FAILED if set(counts) != {"finished"} else 0
+
+
+def _report(given: Namespace) -> int:
+    from subspect.report.writing import write_report
+
+    page = write_report(given.runs, given.output, pictures=given.pictures, device=_device(given.device))
+    print(f"written: {page}, and tables.md, tables.tex, tables.csv, intervals.csv, comparisons.csv beside it")
+    return 0
+
+
 def _pretrain(given: Namespace) -> int:
     from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 
     run = PretrainingRun.from_preset(
         given.preset,
         folders=tuple(str(folder) for folder in given.folders),
+        weights=given.weights,
         seed=given.seed,
         steps=given.steps,
         batch_size=given.batch_size,
@@ -290,6 +340,9 @@ COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "inspect": _inspect,
+    "probe": _probe,
+    "benchmark": _benchmark,
+    "report": _report,
     "export": _export,
     "pretrain": _pretrain,
     "pretrain-teacher": _pretrain_teacher,

@@ -1,9 +1,9 @@
-"""What every detector is: an ``nn.Module`` from images to anomaly maps and scores, trained in stages."""
+"""What every detector is, an ``nn.Module`` from images to anomaly maps and scores; what every method is."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -85,10 +85,6 @@ class Detector(nn.Module, ABC):
         if weights is not None:
             raise ValueError(f"{self.method} starts from no pretrained weights, but {weights!r} was given")
 
-    def ships_with(self) -> str | None:
-        """The detector in the package's assets that trainings of this configuration start from, if any."""
-        return None
-
     def use_textures(self, textures: Textures | None) -> None:
         """Takes the pictures that simulated defects are made of; nothing for methods without any.
 
@@ -107,3 +103,17 @@ class Detector(nn.Module, ABC):
 
     def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Takes back what ``provenance`` gave, when a detector is read."""
+
+
+class Method(NamedTuple):
+    """A method of anomaly detection; each package of a method has one, named ``METHOD``.
+
+    Attributes:
+        build: A detector with random weights from a configuration.
+        config: Class of the configuration.
+        presets: Configurations by name, ``paper`` and ``fast`` among them.
+    """
+
+    build: Callable[[Any], Detector]
+    config: type[DetectorConfig]
+    presets: Mapping[str, DetectorConfig]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 Schedule = Literal["constant", "step", "two_steps", "cosine"]
 
@@ -16,10 +16,20 @@ class DetectorConfig:
         image_size: Height and width that pictures are resized to.
         antialias: Whether shrinking a picture averages over the pixels that fall together. OpenCV's
             bilinear resize, which the reference implementations use, does not.
+        least_side: What neither height nor width may be below; of the method, not a setting.
     """
 
+    least_side: ClassVar[int] = 1
     image_size: tuple[int, int] = (256, 256)
     antialias: bool = True
+
+    def __post_init__(self) -> None:
+        least, (height, width) = self.least_side, self.image_size
+        if min(height, width) < least:
+            raise ValueError(
+                f"images of at least {least}x{least} pixels are needed, got image size {height}x{width}; the"
+                f" nearest that works is {max(height, least)}x{max(width, least)}"
+            )
 
     def trained_stages(self) -> dict[str, StageConfig]:
         """The training stages by field name; all of them unless a method leaves some out."""

@@ -15,3 +15,9 @@ def normal_start(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, 0.0, 0.02)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02)
+
+
+def zero_start(layer: nn.Module) -> None:
+    """Weights and biases of zero: a correction that this layer ends begins as none."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from importlib import import_module
 
-from subspect.detectors.base import Detector
+from subspect.detectors.base import Method
 from subspect.detectors.config import DetectorConfig
-from subspect.detectors.draem import config as draem_config
-from subspect.detectors.draem.model import Draem
-from subspect.detectors.dsr import config as dsr_config
-from subspect.detectors.dsr.model import Dsr
-from subspect.detectors.padim import config as padim_config
-from subspect.detectors.padim.model import Padim
-from subspect.detectors.riad import config as riad_config
-from subspect.detectors.riad.model import Riad
-from subspect.detectors.uninformed_students import config as students_config
-from subspect.detectors.uninformed_students.model import UninformedStudents
 
-
-class Method(NamedTuple):
-    """A method of anomaly detection.
-
-    Attributes:
-        build: A detector with random weights from a configuration.
-        config: Class of the configuration.
-        presets: Configurations by name.
-    """
-
-    build: Callable[[Any], Detector]
-    config: type[DetectorConfig]
-    presets: Mapping[str, DetectorConfig]
-
-
-METHODS: dict[str, Method] = {
-    "dsr": Method(Dsr, dsr_config.DsrConfig, dsr_config.PRESETS),
-    "draem": Method(Draem, draem_config.DraemConfig, draem_config.PRESETS),
-    "riad": Method(Riad, riad_config.RiadConfig, riad_config.PRESETS),
-    "uninformed_students": Method(
-        UninformedStudents, students_config.UninformedStudentsConfig, students_config.PRESETS
-    ),
-    "padim": Method(Padim, padim_config.PadimConfig, padim_config.PRESETS),
-}
+METHODS = (
+    "dsr",
+    "draem",
+    "riad",
+    "uninformed_students",
+    "padim",
+)
+"""Each is the name of a package beside this file, whose ``METHOD`` says what the method is."""
 
 
 def find_method(name: str) -> Method:
@@ -52,7 +25,8 @@ def find_method(name: str) -> Method:
     """
     if name not in METHODS:
         raise ValueError(f"no method {name!r}; there are: {', '.join(METHODS)}")
-    return METHODS[name]
+    method: Method = import_module(f"subspect.detectors.{name}").METHOD
+    return method
 
 
 def find_preset(method: str, preset: str) -> DetectorConfig:

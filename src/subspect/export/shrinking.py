@@ -16,10 +16,10 @@ def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
     triangle, as wide as the distance of two new pixels to either side where the image shrinks.
     """
     places, weights = _taps(images.shape[2], size[0], images)
-    rows = images.index_select(2, places.flatten()).unflatten(2, places.shape)
+    rows = torch.unflatten(images.index_select(2, places.flatten()), 2, places.shape)
     images = (weights[:, None, :] @ rows).squeeze(3)
     places, weights = _taps(images.shape[3], size[1], images)
-    columns = images.index_select(3, places.flatten()).unflatten(3, places.shape)
+    columns = torch.unflatten(images.index_select(3, places.flatten()), 3, places.shape)
     return (columns * weights).sum(4)
 
 

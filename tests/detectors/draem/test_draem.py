@@ -23,7 +23,7 @@ from subspect.detectors.draem.stages import JointStage
 from subspect.losses import focal_loss, ssim_loss
 from subspect.simulation.textures import AUGMENTATIONS
 from subspect.training import fit
-from tiny import DRAEM, FREQUENT, QUIET, write_data_set, write_pictures
+from tiny import DRAEM, QUIET, write_data_set, write_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
 
@@ -269,19 +269,3 @@ def test_previews_teach_batch_norm_nothing(place, tmp_path):
     often = fitted(place, tmp_path / "often", replace(QUIET, preview_every=1))
     assert_same(often, fitted(place, tmp_path / "never", replace(QUIET, preview_every=1000)))
     assert len(list((tmp_path / "often/previews/joint").iterdir())) == 3
-
-
-def test_a_stopped_training_ends_as_one_that_ran_through(place, tmp_path):
-    through = fitted(place, tmp_path / "through")
-    stage = stage_of(place)
-    step = stage.training_step
-
-    def stopped(*arguments):
-        if stage.global_step == 2:
-            raise RuntimeError("power cut")
-        return step(*arguments)
-
-    stage.training_step = stopped
-    with pytest.raises(RuntimeError, match="power cut"):
-        fit([stage], tmp_path / "stopped", FREQUENT)
-    assert_same(through, fitted(place, tmp_path / "stopped", FREQUENT, resume=True))

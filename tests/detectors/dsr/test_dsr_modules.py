@@ -19,6 +19,7 @@ from subspect.detectors.dsr.config import PRESETS, DsrConfig, LatentConfig
 from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.modules import SubspaceRestriction, UNet
+from subspect.detectors.dsr.quantizer import Codebook
 
 
 @pytest.fixture(autouse=True)
@@ -189,15 +190,15 @@ def test_the_paper_preset_costs_what_the_reference_does_less_its_detours():
 
 
 def test_the_fast_preset_costs_what_the_readme_says():
-    assert gigaflops("fast")["Global"] == pytest.approx(9.510, abs=0.005)
+    assert gigaflops("fast")["Global"] == pytest.approx(11.657, abs=0.005)
 
 
 @pytest.mark.parametrize(
-    ("preset", "parameters", "codes"), [("paper", 38_201_610, 1_048_576), ("fast", 3_731_146, 131_072)]
+    ("preset", "parameters", "codes"), [("paper", 38_201_610, 1_048_576), ("fast", 6_332_618, 131_072)]
 )
 def test_the_presets_have_the_readmes_parameters_and_codes(preset, parameters, codes):
     with FakeTensorMode():
         detector = Dsr(PRESETS[preset])
-    latent = detector.latent_model
+    books = [module for module in detector.modules() if isinstance(module, Codebook)]
     assert sum(parameter.numel() for parameter in detector.parameters()) == parameters
-    assert latent.low_codebook.codes.numel() + latent.high_codebook.codes.numel() == codes
+    assert sum(book.codes.numel() for book in books) == codes

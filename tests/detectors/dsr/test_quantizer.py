@@ -8,7 +8,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from subspect.codes import flatten_features, nearest_codes
-from subspect.detectors.dsr.quantizer import Codebook, k_means
+from subspect.detectors.dsr.quantizer import Codebook, ProductCodebook, k_means
 
 CODES, WIDTH = 24, 6
 
@@ -162,3 +162,44 @@ def test_features_are_flattened_position_by_position(features):
     rows = flatten_features(features)
     for row, (n, i, j) in enumerate(np.ndindex(3, 5, 7)):
         assert torch.equal(rows[row], features[n, :, i, j])
+
+
+def test_the_spread_is_the_codes_standard_deviation(codebook):
+    np.testing.assert_allclose(codebook.spread()[:, 0, 0], codebook.codes.numpy().std(0), rtol=1e-5)
+    codebook.codes[:, 2] = 0.5
+    assert 0 < codebook.spread()[2] <= 1e-4, "nothing is divided by zero"
+
+
+@pytest.fixture
+def product() -> ProductCodebook:
+    book = ProductCodebook(CODES, WIDTH, groups=3)
+    for seed, part in enumerate(book.parts):
+        part.codes.copy_(torch.randn(CODES, WIDTH // 3, generator=generator(seed)))
+    return book
+
+
+def test_each_group_of_dimensions_becomes_its_own_nearest_code(product, features):
+    quantized = product(features)
+    assert quantized.indices.shape == (3, 3, 5, 7)
+    for group, part in enumerate(product.parts):
+        dimensions = slice(2 * group, 2 * group + 2)
+        expected = nearest_by_brute_force(features[:, dimensions], part.codes)
+        np.testing.assert_array_equal(quantized.indices[:, group].numpy(), expected)
+        codes = part.codes.numpy()[expected].transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(quantized.features[:, dimensions].numpy(), codes, atol=1e-6)
+        np.testing.assert_array_equal(product.lookup(quantized.indices)[:, dimensions].numpy(), codes)
+
+
+def test_a_product_codebook_hands_out_its_books_with_their_parts(product, features):
+    indices = product(features).indices
+    books = product.books(features, indices)
+    assert [book for book, _, _ in books] == list(product.parts)
+    assert torch.equal(torch.cat([part for _, part, _ in books], 1), features)
+    assert torch.equal(torch.stack([part for _, _, part in books], 1), indices)
+    expected = np.concatenate([part.codes.numpy().std(0) for part in product.parts])
+    np.testing.assert_allclose(product.spread()[:, 0, 0], expected, rtol=1e-5)
+
+
+def test_groups_that_do_not_divide_the_features_are_refused():
+    with pytest.raises(ValueError, match="6 channels do not divide into 4 groups"):
+        ProductCodebook(CODES, WIDTH, groups=4)

@@ -10,12 +10,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from subspect.backbones import Backbone
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.configuration import ConfigurationError
-from subspect.detectors.padim.config import PadimConfig
+from subspect.detectors.padim.config import PRESETS, PadimConfig
 from subspect.detectors.padim.model import Padim
 from subspect.pretrained import WeightsError
 from subspect.run_data import DataOptions
@@ -85,6 +86,34 @@ def test_a_map_is_the_direct_computation(learnt):
         np.testing.assert_allclose(distances[:, position], np.sqrt(squares), rtol=1e-4)
     anomaly_map, score = made(asked)
     assert torch.equal(score, anomaly_map.amax((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("preset", "gigaflops", "parameters", "gigabytes"),
+    [("paper", 23.998, 24_862_528, 5.06), ("fast", 3.664, 2_782_784, 0.177)],
+)
+def test_the_presets_cost_what_the_documentation_says(preset, gigaflops, parameters, gigabytes):
+    with torch.device("meta"):
+        made = Padim(PRESETS[preset])
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        made.features(torch.empty(1, 3, 256, 256))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflops, abs=0.001)
+    assert sum(value.numel() for value in made.parameters()) == parameters
+    stored = sum(value.numel() * value.itemsize for value in made.state_dict().values())
+    assert stored / 1e9 == pytest.approx(gigabytes, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "grid"), [("test_convnext", (8, 12)), ("test_efficientnet", (16, 24)), ("test_vit", (4, 6))]
+)
+def test_any_backbone_with_three_levels_serves(tmp_path, backbone, grid):
+    config = replace(PADIM, backbone=backbone, image_size=(64, 96), channels=100)
+    made, images = fitted(write_backbone(tmp_path / "weights.safetensors", backbone), tmp_path, config)
+    assert made.grid == grid
+    normal = normal_ones(images)
+    kept = made.distributions.kept(torch.cat([made.features(image[None]) for image in normal]))
+    np.testing.assert_allclose(made.distributions.mean.T, kept.mean(0), rtol=1e-4, atol=1e-5)
+    assert (made(normal.flip(2)).score > made(normal).score).all()
 
 
 def test_channels_are_drawn_by_the_seed(weights, learnt, tmp_path):
@@ -186,8 +215,21 @@ def test_what_the_backbone_has_not_is_said(change, message):
         Padim(replace(PADIM, **change))
 
 
+def test_of_an_image_size_that_the_backbone_refuses_those_that_work_are_named():
+    config = replace(PADIM, backbone="test_vit", image_size=(100, 300))
+    with pytest.raises(
+        ValueError, match=r"test_vit cannot take images of 100x300.*\(what works: (.*)\)"
+    ) as caught:
+        Padim(config)
+    sizes = re.findall(r"(\d+)x(\d+)", str(caught.value).split("what works")[1])
+    assert sizes == [("96", "288"), ("160", "160")]
+    for height, width in sizes:
+        made = Padim(replace(config, image_size=(int(height), int(width))))
+        assert made(torch.rand(1, 3, 100, 300)).anomaly_map.shape == (1, 1, 100, 300)
+
+
 def test_crops_that_cannot_be_are_said():
-    with pytest.raises(ConfigurationError, match="crop of 80 is larger"):
+    with pytest.raises(ConfigurationError, match="crop is at least 32 and at most the smaller side"):
         configured(PADIM, settings=["crop=80"])
 
 

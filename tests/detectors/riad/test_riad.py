@@ -23,7 +23,7 @@ from subspect.losses import ssim_map
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import pad_to_multiple
 from subspect.training import fit, learning_rate_factor
-from tiny import FREQUENT, QUIET, RIAD, write_data_set
+from tiny import QUIET, RIAD, write_data_set
 
 
 class Seen(torch.nn.Module):
@@ -241,28 +241,7 @@ def test_previews_change_nothing_that_is_trained(tmp_path):
         assert torch.equal(value, weights[1][name]), name
 
 
-def test_a_training_that_broke_off_goes_on_as_if_it_had_not(tmp_path, monkeypatch):
-    config = replace(RIAD, inpainting_stage=StageConfig(4, 2, learning_rate=1e-3, schedule="cosine"))
-    whole = training_stage(tmp_path / "data", config)
-    fit([whole], tmp_path / "whole", FREQUENT)
-    broken = training_stage(tmp_path / "data2", config)
-    step = broken.training_step
-
-    def breaking(*arguments):
-        if broken.global_step == 3:
-            raise InterruptedError
-        return step(*arguments)
-
-    monkeypatch.setattr(broken, "training_step", breaking)
-    with pytest.raises(InterruptedError):
-        fit([broken], tmp_path / "run", FREQUENT)
-    resumed = training_stage(tmp_path / "data3", config)
-    fit([resumed], tmp_path / "run", FREQUENT, resume=True)
-    for name, value in whole.detector.state_dict().items():
-        assert torch.equal(value, resumed.detector.state_dict()[name]), name
-
-
-def test_bfloat16_gives_about_the_same_map_and_trains(detector, tmp_path):
+def test_bfloat16_gives_about_the_same_map(detector):
     images = pictures(2, 3, 64, 80)
     with torch.no_grad():
         exact = detector(images)
@@ -270,11 +249,6 @@ def test_bfloat16_gives_about_the_same_map_and_trains(detector, tmp_path):
             rounded = detector(images)
     assert rounded.anomaly_map.dtype == torch.float32
     torch.testing.assert_close(rounded.anomaly_map, exact.anomaly_map, atol=0.02, rtol=0)
-    stage = training_stage(tmp_path / "data")
-    before = stage.detector.unet.last.weight.clone()
-    fit([stage], tmp_path / "run", replace(QUIET, precision="bf16-mixed"))
-    assert torch.isfinite(stage.detector.unet.last.weight).all()
-    assert not torch.equal(before, stage.detector.unet.last.weight)
 
 
 def test_the_paper_schedule_is_300_epochs_of_mvtecs_average_category():

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
+from subspect.detectors.uninformed_students.config import PRESETS
 from subspect.detectors.uninformed_students.ensemble import disagreement
 from subspect.detectors.uninformed_students.model import UninformedStudents
 from subspect.detectors.uninformed_students.patch_network import normalise, surround
@@ -91,3 +94,15 @@ def test_autocast_changes_the_map_by_rounding_only(detector):
         found = detector(images).anomaly_map
     assert found.dtype == torch.float32
     assert (found - expected).abs().mean() < 0.1 * expected.std()
+
+
+@pytest.mark.parametrize(
+    ("preset", "gigaflops", "parameters"), [("paper", 3401.62, 23_996_416), ("fast", 45.584, 2_150_912)]
+)
+def test_the_presets_cost_what_the_documentation_says(preset, gigaflops, parameters):
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:
+        made = UninformedStudents(PRESETS[preset]).eval()
+        with torch.no_grad():
+            made(torch.empty(1, 3, 256, 256))
+    assert counter.get_total_flops() / 1e9 == pytest.approx(gigaflops, abs=0.01)
+    assert sum(value.numel() for value in made.parameters()) == parameters

@@ -1,7 +1,9 @@
 """Training of teachers: losses against numpy, patches, what is distilled, weights on disk, the command."""
 
+import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from subspect.cli import main
-from subspect.detectors.uninformed_students.config import PRESETS, TEACHERS, NetworkConfig
+from subspect.detectors.uninformed_students.config import PATCH_SIZES, PRESETS, TEACHERS, NetworkConfig
+from subspect.detectors.uninformed_students.model import UninformedStudents
 from subspect.detectors.uninformed_students.patch_network import PatchNetwork
 from subspect.detectors.uninformed_students.patches import Patches, cut_centre, cut_shifted, disturb
 from subspect.detectors.uninformed_students.pretraining import (
@@ -288,6 +291,41 @@ def test_without_shipped_teachers_the_error_says_what_makes_them():
     command = "pretrain-teacher PICTURES --patch-size 17 --preset paper --weights BACKBONE"
     with pytest.raises(WeightsError, match=f"ships with subspect; train it with `subspect {command}"):
         load_teachers(None, [17], PRESETS["paper"].network)
+
+
+@pytest.mark.parametrize("patch_size", PATCH_SIZES)
+def test_a_teacher_of_each_size_ships_whole_and_describes(patch_size):
+    ((state, source),) = load_teachers(None, [patch_size], PRESETS["fast"].network)
+    assert source["source"] == "shipped with subspect"
+    run, held_out = source["report"]["run"], source["report"]["held_out"]
+    assert (run["patch_size"], run["teacher"]["network"]) == (patch_size, asdict(PRESETS["fast"].network))
+    assert held_out["explained"] > 0.05  # 0 is what the mean of all features explains
+    teacher = PatchNetwork(patch_size, PRESETS["fast"].network)
+    teacher.load_state_dict(state)
+    described = teacher(torch.randn(64, 3, patch_size, patch_size)).flatten(1)
+    assert (described.std(0) > 1e-3).all(), "a dimension says nothing"
+
+
+def test_shipped_teachers_match_their_checksums_and_are_small():
+    shipped = sorted((files("subspect") / "assets").glob("students_teacher_*.safetensors"))
+    assert len(shipped) == len(PATCH_SIZES)
+    assert sum(path.stat().st_size for path in shipped) < 6e6
+    for path in shipped:
+        noted = path.with_name(f"{path.name}.sha256").read_text().split()
+        assert noted == [hashlib.sha256(path.read_bytes()).hexdigest(), path.name]
+
+
+def test_the_fast_preset_starts_from_the_shipped_teachers():
+    for sizes in ((33,), PATCH_SIZES):
+        made = UninformedStudents(replace(PRESETS["fast"], patch_sizes=sizes))
+        made.start(None)
+        sources = made.provenance()["teachers"]
+        assert {size: one["source"] for size, one in sources.items()} == {
+            str(size): "shipped with subspect" for size in sizes
+        }
+        for ensemble in made.each_ensemble():
+            ((state, _),) = load_teachers(None, [ensemble.patch_size], made.config.network)
+            assert all(torch.equal(value, state[name]) for name, value in ensemble.teacher.state_dict().items())
 
 
 def test_the_command_makes_a_teacher_that_train_takes(folder, tmp_path, capsys):

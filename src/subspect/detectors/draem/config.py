@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from subspect.detectors.config import DetectorConfig, StageConfig
 
@@ -40,6 +40,7 @@ class DraemConfig(DetectorConfig):
             and at 90 % (the paper's: to a tenth after 400 and 600 epochs).
     """
 
+    least_side: ClassVar[int] = 64
     antialias: bool = False
     colour: Literal["bgr", "rgb"] = "bgr"
     reconstructive_width: int = 128
@@ -49,9 +50,7 @@ class DraemConfig(DetectorConfig):
     training: StageConfig = StageConfig(21_000, batch_size=8, learning_rate=1e-4, schedule="two_steps")
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 64:
-            height, width = self.image_size
-            raise ValueError(f"DRAEM needs images of at least 64x64 pixels, got image size {height}x{width}")
+        super().__post_init__()
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 

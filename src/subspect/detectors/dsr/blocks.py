@@ -89,3 +89,8 @@ def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:
 def halving(channels_in: int, channels_out: int) -> nn.Conv2d:
     """4x4 convolution that halves height and width."""
     return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def doubled(features: Tensor) -> Tensor:
+    """Bilinearly enlarged to twice the height and width."""
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)

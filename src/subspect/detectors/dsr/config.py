@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from subspect.detectors.config import DetectorConfig, StageConfig
 from subspect.simulation.overlay import Fill
@@ -17,14 +17,26 @@ class LatentConfig:
     """The discrete latent model (paper, section 3.1); defaults are the paper's.
 
     Attributes:
-        width: Channels of encoders, codes and decoder.
+        width: Channels of encoders, codes and decoder; with a backbone, of the decoder.
         residual_width: Channels inside a residual block.
-        codes: Entries in each of the two codebooks.
+        codes: Entries in each codebook.
+        low_groups: Parts of a low feature, each with a codebook of its own (product quantisation). The paper
+            has one.
+        high_groups: The same of high features.
+        backbone: Name in timm of a network pretrained on ImageNet whose levels are the features, see
+            `subspect.detectors.dsr.perceptual_model`; None trains encoders, as the paper.
     """
 
     width: int = 128
     residual_width: int = 64
     codes: int = 4096
+    low_groups: int = 1
+    high_groups: int = 1
+    backbone: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.residual_width, self.low_groups, self.high_groups) < 1 or self.codes < 2:
+            raise ValueError(f"widths and groups are at least 1, codes at least 2, got {self}")
 
 
 @dataclass(frozen=True)
@@ -106,8 +118,6 @@ class DsrConfig(DetectorConfig):
             general one, the subspace modules are residuals around the identity), and a detection module
             that sees the change of the features beside the pictures. The paper's are larger and start from
             random weights.
-        texture_start: Whether training starts from modules that were trained on textures of all kinds, which
-            ship for the sizes of preset ``fast``, instead of from random ones.
         detection_width: Channels of the detection module's first level.
         upsampling_width: Channels of the upsampling module's first level.
         refine: Whether the upsampling module is used at all (False is an ablation).
@@ -121,12 +131,12 @@ class DsrConfig(DetectorConfig):
         upsampling_stage: Stage 3, the upsampling module's schedule (the paper has 20,000 steps).
     """
 
+    least_side: ClassVar[int] = 64
     antialias: bool = False
     colour: Literal["bgr", "rgb"] = "bgr"
     latent: LatentConfig = LatentConfig()
     subspace_width: int = 128
     light: bool = False
-    texture_start: bool = False
     detection_width: int = 64
     upsampling_width: int = 64
     refine: bool = True
@@ -138,9 +148,7 @@ class DsrConfig(DetectorConfig):
     upsampling_stage: StageConfig = StageConfig(steps=50_000, batch_size=8)
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 64:
-            height, width = self.image_size
-            raise ValueError(f"DSR needs images of at least 64x64 pixels, got image size {height}x{width}")
+        super().__post_init__()
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 
@@ -150,7 +158,9 @@ class DsrConfig(DetectorConfig):
         return stages if self.refine else {"detection_stage": stages["detection_stage"]}
 
 
-_FAST_LATENT = LatentConfig(width=64, residual_width=32, codes=1024)
+_FAST_LATENT = LatentConfig(
+    width=64, residual_width=32, codes=256, low_groups=12, high_groups=8, backbone="resnet18.tv_in1k"
+)
 
 PRESETS = {
     "paper": DsrConfig(),

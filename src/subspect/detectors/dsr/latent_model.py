@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,14 +12,14 @@ from torch import Tensor, nn
 
 from subspect.detectors.dsr.blocks import ResidualStack, doubling, halving
 from subspect.detectors.dsr.config import LatentConfig
-from subspect.detectors.dsr.quantizer import Codebook, Quantized
+from subspect.detectors.dsr.quantizer import AnyCodebook, Quantized, make_codebook
 
 
 class Latents(NamedTuple):
     """An image in the discrete latent space.
 
     Attributes:
-        encoded: Output of the high encoder, ``(N, D, H/4, W/4)``; the high features can be made anew from it.
+        encoded: What the high features can be made anew from, ``(N, D, H/4, W/4)``.
         low: Unquantised low features, ``(N, D, H/8, W/8)``.
         high: Unquantised high features, ``(N, D, H/4, W/4)``.
         quantized_low: Their nearest codes.
@@ -62,22 +64,76 @@ class LowEncoder(nn.Module):
 
 
 class GeneralDecoder(nn.Module):
-    """Quantised features of both levels to the image; trained on natural images, it can draw any."""
+    """Quantised features of both levels to the image; trained on natural images, it can draw any.
 
-    def __init__(self, width: int, residual_width: int) -> None:
+    Args:
+        channels: Of both levels together.
+        width: Channels inside.
+        residual_width: Channels inside a residual block.
+    """
+
+    def __init__(self, channels: int, width: int, residual_width: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.residual = ResidualStack(width, residual_width)
         self.up1 = doubling(width, width // 2)
         self.up2 = doubling(width // 2, 3)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps ``(N, 2·width, H/4, W/4)`` to images ``(N, 3, H, W)``, in [0, 1] but for small excursions."""
+        """Maps ``(N, channels, H/4, W/4)`` to images ``(N, 3, H, W)``, in [0, 1] but for small excursions."""
         return self.up2(F.relu(self.up1(self.residual(self.conv(features)))))
 
 
-class DiscreteLatentModel(nn.Module):
+class LatentModel(nn.Module, ABC):
     """The image in a quantised latent space of two levels, and back.
+
+    Attributes:
+        config: What it is.
+        low_width: Channels of the low features.
+        high_width: Channels of the high features.
+        low_codebook: Of the low features.
+        high_codebook: Of the high features.
+        decoder: The general decoder.
+    """
+
+    config: LatentConfig
+    low_width: int
+    high_width: int
+    low_codebook: AnyCodebook
+    high_codebook: AnyCodebook
+    decoder: GeneralDecoder
+
+    @abstractmethod
+    def low_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the high features are made from, and the unquantised low features."""
+
+    @abstractmethod
+    def high_features(self, encoded: Tensor, low: Tensor) -> Tensor:
+        """Unquantised high features, given what ``low_features`` says of the image and its low features."""
+
+    @abstractmethod
+    def join(self, low: Tensor, high: Tensor) -> Tensor:
+        """Both levels as the decoders take them: ``(N, C, H/4, W/4)``."""
+
+    @abstractmethod
+    def learning(self) -> Sequence[nn.Module]:
+        """What stage 1 trains."""
+
+    def encode(self, images: Tensor) -> Latents:
+        """Latents of images ``(N, 3, H, W)``, H and W multiples of 8."""
+        encoded, low = self.low_features(images)
+        quantized_low = self.low_codebook(low)
+        high = self.high_features(encoded, quantized_low.features)
+        return Latents(encoded, low, high, quantized_low, self.high_codebook(high))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The general reconstruction of images ``(N, 3, H, W)``."""
+        latents = self.encode(images)
+        return self.decoder(self.join(latents.quantized_low.features, latents.quantized_high.features))
+
+
+class DiscreteLatentModel(LatentModel):
+    """The paper's: encoders, codebooks and decoder trained together.
 
     Args:
         config: Widths and codebook size; the defaults have the reference's 4,021,379 parameters (its
@@ -88,22 +144,20 @@ class DiscreteLatentModel(nn.Module):
         super().__init__()
         width = config.width
         self.config = config
+        self.low_width = self.high_width = width
         self.high_encoder = HighEncoder(width, config.residual_width)
         self.low_encoder = LowEncoder(width, config.residual_width)
         self.low_projection = nn.Conv2d(width, width, 1)
         self.high_projection = nn.Conv2d(2 * width, width, 1)
-        self.low_codebook = Codebook(config.codes, width)
-        self.high_codebook = Codebook(config.codes, width)
+        self.low_codebook = make_codebook(config.codes, width, config.low_groups)
+        self.high_codebook = make_codebook(config.codes, width, config.high_groups)
         self.low_upsampler = doubling(width, width)
-        self.decoder = GeneralDecoder(width, config.residual_width)
+        self.decoder = GeneralDecoder(2 * width, width, config.residual_width)
 
-    def encode(self, images: Tensor) -> Latents:
-        """Latents of images ``(N, 3, H, W)``, H and W multiples of 8."""
+    def low_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The high encoder's output and the unquantised low features of images ``(N, 3, H, W)``."""
         encoded = self.high_encoder(images)
-        low = self.low_projection(self.low_encoder(encoded))
-        quantized_low = self.low_codebook(low)
-        high = self.high_features(encoded, quantized_low.features)
-        return Latents(encoded, low, high, quantized_low, self.high_codebook(high))
+        return encoded, self.low_projection(self.low_encoder(encoded))
 
     def high_features(self, encoded: Tensor, low: Tensor) -> Tensor:
         """Unquantised high features, given the high encoder's output and low features."""
@@ -113,7 +167,6 @@ class DiscreteLatentModel(nn.Module):
         """Both levels as the decoders take them: ``(N, 2·width, H/4, W/4)``."""
         return torch.cat((self.low_upsampler(low), high), 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """The general reconstruction of images ``(N, 3, H, W)``."""
-        latents = self.encode(images)
-        return self.decoder(self.join(latents.quantized_low.features, latents.quantized_high.features))
+    def learning(self) -> Sequence[nn.Module]:
+        """All of it."""
+        return [self]

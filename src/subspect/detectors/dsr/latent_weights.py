@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from subspect.detectors.dsr.config import PRESETS, LatentConfig
-from subspect.detectors.dsr.latent_model import DiscreteLatentModel
+from subspect.detectors.dsr.latent_model import LatentModel
+from subspect.detectors.dsr.perceptual_model import make_latent_model
 from subspect.pretrained import WeightsError, find_weights, read_weights, write_weights
 
 FILENAME = "latent.safetensors"
@@ -16,9 +17,7 @@ FILENAME = "latent.safetensors"
 _TRAINING_ONLY = ("average_sum", "average_count")
 
 
-def save_latent_model(
-    model: DiscreteLatentModel, path: Path, report: dict[str, Any], *, half: bool = True
-) -> str:
+def save_latent_model(model: LatentModel, path: Path, report: dict[str, Any], *, half: bool = True) -> str:
     """Writes a latent model, with a checksum file beside it.
 
     Args:
@@ -37,7 +36,7 @@ def save_latent_model(
     return write_weights(path, tensors, asdict(model.config), report, half=half)
 
 
-def load_latent_model(source: str | None, config: LatentConfig) -> tuple[DiscreteLatentModel, dict[str, Any]]:
+def load_latent_model(source: str | None, config: LatentConfig) -> tuple[LatentModel, dict[str, Any]]:
     """Reads a latent model of a configuration.
 
     Args:
@@ -59,7 +58,7 @@ def load_latent_model(source: str | None, config: LatentConfig) -> tuple[Discret
         raise WeightsError(f"{path} is not {kind}: {error}") from error
     if stored_config != config:
         raise WeightsError(f"{path} is a latent model of {stored_config}, but the detector needs {config}")
-    model = DiscreteLatentModel(config)
+    model = make_latent_model(config)
     averages = {name: value for name, value in model.state_dict().items() if name.endswith(_TRAINING_ONLY)}
     try:
         model.load_state_dict({**averages, **tensors})

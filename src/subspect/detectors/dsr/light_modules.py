@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subspect.detectors.dsr.blocks import PreActivationBlock
+from subspect.detectors.dsr.blocks import PreActivationBlock, doubled
+from subspect.detectors.initialisation import zero_start
 
 
 class LightSubspaceRestriction(nn.Module):
@@ -25,8 +26,7 @@ class LightSubspaceRestriction(nn.Module):
         self.decoder2 = PreActivationBlock(4 * width, 2 * width)
         self.decoder1 = PreActivationBlock(2 * width, width)
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        for parameter in self.out.parameters():
-            nn.init.zeros_(parameter)
+        zero_start(self.out)
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps ``(N, channels, H, W)``, H and W multiples of 4, to the same shape."""
@@ -65,8 +65,3 @@ class LightUNet(nn.Module):
         hidden = self.decoder2(torch.cat((doubled(hidden), level2), 1))
         hidden = self.decoder1(torch.cat((doubled(hidden), level1), 1))
         return self.out(F.relu(hidden))
-
-
-def doubled(features: Tensor) -> Tensor:
-    """Bilinearly enlarged to twice the height and width."""
-    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
+from subspect.detectors.dsr.blocks import doubled
 from subspect.detectors.dsr.config import DsrConfig
-from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder
+from subspect.detectors.dsr.latent_model import GeneralDecoder, LatentModel
 from subspect.detectors.dsr.latent_weights import load_latent_model
-from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet, doubled
+from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
-from subspect.detectors.initialisation import normal_start
+from subspect.detectors.dsr.perceptual_model import make_latent_model
+from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
 from subspect.sizes import crop, pad_to_multiple
 from subspect.training import Stage
@@ -34,25 +36,27 @@ class Restricted(NamedTuple):
         low: F̃ before quantisation, ``(N, D, H/8, W/8)``.
         high: F̃ before quantisation, ``(N, D, H/4, W/4)``.
         image: The object-specific reconstruction, ``(N, 3, H, W)``.
-        change: With light modules, F̃ - Q of both levels in units of the codes' spread, ``(N, 2·D, H/4, W/4)``,
-            without gradient.
+        evidence: With light modules, Q and F̃ - Q of both levels in units of the codes' spread,
+            ``(N, 2·D, H/4, W/4)`` with D the channels of both, without gradient.
     """
 
     low: Tensor
     high: Tensor
     image: Tensor
-    change: Tensor | None = None
+    evidence: Tensor | None = None
 
 
 class Comparison(NamedTuple):
     """Both reconstructions of an image and where they disagree.
 
     Attributes:
+        image: What was reconstructed, in the weights' channel order, ``(N, 3, H, W)``.
         general: ``(N, 3, H, W)``.
         specific: ``(N, 3, H, W)``.
         mask: M, the probabilities normal and anomalous at image size, ``(N, 2, H, W)``.
     """
 
+    image: Tensor
     general: Tensor
     specific: Tensor
     mask: Tensor
@@ -83,7 +87,7 @@ class Dsr(Detector):
     def __init__(self, config: DsrConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_model = DiscreteLatentModel(config.latent)
+        self.latent_model = make_latent_model(config.latent)
         if config.light:
             self._make_light_modules()
         else:
@@ -93,7 +97,7 @@ class Dsr(Detector):
     def _make_paper_modules(self) -> None:
         config, latent = self.config, self.config.latent
         self.low_subspace, self.high_subspace = (
-            SubspaceRestriction(latent.width, config.subspace_width) for _ in range(2)
+            SubspaceRestriction(width, config.subspace_width) for width in self._feature_widths()
         )
         self.object_decoder = ObjectDecoder(latent.width, latent.residual_width)
         self.detection = UNet(6, config.detection_width)
@@ -102,14 +106,19 @@ class Dsr(Detector):
 
     def _make_light_modules(self) -> None:
         config, latent = self.config, self.config.latent
-        self.low_subspace, self.high_subspace = (
-            LightSubspaceRestriction(latent.width, config.subspace_width) for _ in range(2)
-        )
-        self.object_decoder = GeneralDecoder(latent.width, latent.residual_width)
-        self.detection = LightUNet(6 * _DETECTION_STRIDE**2 + 2 * latent.width, config.detection_width)
-        self.upsampling = LightUNet(8 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
+        low, high = self._feature_widths()
+        self.low_subspace = LightSubspaceRestriction(low, config.subspace_width)
+        self.high_subspace = LightSubspaceRestriction(high, config.subspace_width)
+        joined = self.latent_model.decoder.conv.in_channels
+        self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
+        self.detection = LightUNet(6 * _DETECTION_STRIDE**2 + 2 * (low + high), config.detection_width)
+        self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
+        zero_start(self.upsampling.out)
 
-    def adopt_latent_model(self, model: DiscreteLatentModel, source: dict[str, Any]) -> None:
+    def _feature_widths(self) -> tuple[int, int]:
+        return self.latent_model.low_width, self.latent_model.high_width
+
+    def adopt_latent_model(self, model: LatentModel, source: dict[str, Any]) -> None:
         """Takes over a trained latent model, and starts the object-specific decoder from it if so configured.
 
         Args:
@@ -138,7 +147,7 @@ class Dsr(Detector):
         low, high = latents.quantized_low.features, latents.quantized_high.features
         general = self.latent_model.decoder(self.latent_model.join(low, high))
         restricted = self.restrict(low, high)
-        return Comparison(general, restricted.image, self.detect(restricted, general).softmax(1))
+        return Comparison(images, general, restricted.image, self.detect(restricted, general).softmax(1))
 
     def restrict(self, low: Tensor, high: Tensor) -> Restricted:
         """Projects quantised features of both levels onto the normal ones and draws the image from them."""
@@ -147,21 +156,19 @@ class Dsr(Detector):
         joined = model.join(
             model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
         )
-        change = None
+        evidence = None
         if self.config.light:
-            changes = (
-                doubled(restricted_low - low) / model.low_codebook.spread(),
-                (restricted_high - high) / model.high_codebook.spread(),
-            )
-            change = torch.cat(changes, 1).detach()
-        return Restricted(restricted_low, restricted_high, self.object_decoder(joined), change)
+            low_evidence = _evidence(low, restricted_low, model.low_codebook.spread())
+            high_evidence = _evidence(high, restricted_high, model.high_codebook.spread())
+            evidence = torch.cat((doubled(low_evidence), high_evidence), 1)
+        return Restricted(restricted_low, restricted_high, self.object_decoder(joined), evidence)
 
     def detect(self, restricted: Restricted, general: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)`` of the detection module, at the images' size."""
         pictures = torch.cat((restricted.image, general), 1)
-        if restricted.change is None:
+        if restricted.evidence is None:
             return self.detection(pictures)
-        evidence = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), restricted.change), 1)
+        evidence = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), restricted.evidence), 1)
         return _enlarge(self.detection(evidence), _DETECTION_STRIDE)
 
     def refine(self, compared: Comparison) -> Tensor:
@@ -169,11 +176,13 @@ class Dsr(Detector):
         return self.refine_logits(compared).softmax(1) if self.config.refine else compared.mask
 
     def refine_logits(self, compared: Comparison) -> Tensor:
-        """Logits ``(N, 2, H, W)`` of the upsampling module."""
-        pictures = torch.cat((compared.specific, compared.general, compared.mask), 1)
+        """Logits ``(N, 2, H, W)`` of the upsampling module; the light one corrects M, at first by nothing."""
         if not self.config.light:
-            return self.upsampling(pictures)
-        return _enlarge(self.upsampling(F.pixel_unshuffle(pictures, _UPSAMPLING_STRIDE)), _UPSAMPLING_STRIDE)
+            return self.upsampling(torch.cat((compared.specific, compared.general, compared.mask), 1))
+        pictures = torch.cat((compared.image, compared.mask), 1)  # as the paper's text
+        correction = self.upsampling(F.pixel_unshuffle(pictures, _UPSAMPLING_STRIDE))
+        least = torch.finfo(torch.float16).tiny  # of a probability, whose logarithm every precision can hold
+        return compared.mask.clamp(min=least).log() + _enlarge(correction, _UPSAMPLING_STRIDE)
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
         """Stage 2 and, unless switched off, stage 3 (paper, section 3.6)."""
@@ -200,10 +209,6 @@ class Dsr(Detector):
         model, source = load_latent_model(weights, self.config.latent)
         self.adopt_latent_model(model, source)
 
-    def ships_with(self) -> str | None:
-        """Modules trained on textures, if so configured."""
-        return "dsr_textures" if self.config.texture_start else None
-
     def provenance(self) -> dict[str, Any]:
         """Where the latent model comes from."""
         return {"latent_model": self.latent_source}
@@ -211,6 +216,10 @@ class Dsr(Detector):
     def restore_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Takes back where the latent model came from."""
         self.latent_source = dict(provenance.get("latent_model", {}))
+
+
+def _evidence(features: Tensor, restricted: Tensor, unit: Tensor) -> Tensor:
+    return torch.cat((features / unit, (restricted - features) / unit), 1).detach()
 
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:

@@ -24,9 +24,10 @@ from subspect.datasets.crops import (
     split_held_out,
 )
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
-from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
+from subspect.detectors.dsr.latent_model import LatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
-from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
+from subspect.detectors.dsr.quantizer import AnyCodebook
 from subspect.files import write_text
 from subspect.records import claim, record
 from subspect.training import FitOptions, Stage, check_options, fit
@@ -49,17 +50,15 @@ class LatentStage(Stage):
         seed: Decides crops, starts and revivals.
     """
 
-    def __init__(
-        self, model: DiscreteLatentModel, paths: Sequence[Path], config: PretrainingConfig, seed: int
-    ) -> None:
+    def __init__(self, model: LatentModel, paths: Sequence[Path], config: PretrainingConfig, seed: int) -> None:
         super().__init__("latent", config.stage, seed)
         self.model = model
         self.pretraining = config
         self.crops = Crops(paths, config.crop_size, seed)
 
     def trained(self) -> Sequence[nn.Module]:
-        """The whole model."""
-        return [self.model]
+        """What of the model learns."""
+        return self.model.learning()
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Tensor]:
         """Batches of crops from ``start_step`` on."""
@@ -79,8 +78,7 @@ class LatentStage(Stage):
 
     def _unquantized(self, images: Tensor) -> Tensor:
         model = self.model
-        encoded = model.high_encoder(images)
-        low = model.low_projection(model.low_encoder(encoded))
+        encoded, low = model.low_features(images)
         return model.decoder(model.join(low, model.high_features(encoded, low)))
 
     def _quantized_loss(self, images: Tensor) -> Tensor:
@@ -97,8 +95,7 @@ class LatentStage(Stage):
     @torch.no_grad()
     def _start_codebooks(self, images: Tensor) -> None:
         model, generator = self.model, self.step_generator("k-means")
-        encoded = model.high_encoder(images)
-        low = model.low_projection(model.low_encoder(encoded))
+        encoded, low = model.low_features(images)
         _start(model.low_codebook, low, generator)
         high = model.high_features(encoded, model.low_codebook(low).features)
         _start(model.high_codebook, high, generator)
@@ -107,16 +104,15 @@ class LatentStage(Stage):
     def _move_codebooks(self, latents: Latents) -> None:
         decay = self.pretraining.decay
         revive = self.global_step % _REVIVE_EVERY == 0 and self.global_step < 0.8 * self.config.steps
-        levels = (
-            (self.model.low_codebook, latents.low, latents.quantized_low.indices),
-            (self.model.high_codebook, latents.high, latents.quantized_high.indices),
+        books = (
+            *self.model.low_codebook.books(latents.low.detach(), latents.quantized_low.indices),
+            *self.model.high_codebook.books(latents.high.detach(), latents.quantized_high.indices),
         )
-        for codebook, features, indices in levels:
-            codebook.update(features.detach(), indices, decay)
+        for book, features, indices in books:
+            book.update(features, indices, decay)
             if revive:
-                expected = indices.numel() / len(codebook.codes)
-                generator = self.step_generator("revive")
-                codebook.revive(flatten_features(features.detach()), 0.05 * expected, generator)
+                expected = indices.numel() / len(book.codes)
+                book.revive(flatten_features(features), 0.05 * expected, self.step_generator("revive"))
 
     @torch.no_grad()
     def preview(self) -> dict[str, Tensor]:
@@ -126,17 +122,18 @@ class LatentStage(Stage):
         return {"crop": crops, "reconstruction": self.model(crops) if quantised else self._unquantized(crops)}
 
 
-def _commitment(latents: Latents, model: DiscreteLatentModel) -> Tensor:
+def _commitment(latents: Latents, model: LatentModel) -> Tensor:
     """Mean squared distance of the features from their codes, summed over both levels."""
     low = model.low_codebook.lookup(latents.quantized_low.indices)
     high = model.high_codebook.lookup(latents.quantized_high.indices)
     return F.mse_loss(latents.low, low) + F.mse_loss(latents.high, high)
 
 
-def _start(codebook: Codebook, features: Tensor, generator: torch.Generator) -> None:
-    vectors = flatten_features(features)
-    chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
-    codebook.start_from(vectors[chosen], len(vectors) / len(codebook.codes), generator)
+def _start(codebook: AnyCodebook, features: Tensor, generator: torch.Generator) -> None:
+    for book, part, _ in codebook.books(features, codebook(features).indices):
+        vectors = flatten_features(part)
+        chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
+        book.start_from(vectors[chosen], len(vectors) / len(book.codes), generator)
 
 
 @dataclass(frozen=True)
@@ -149,6 +146,7 @@ class PretrainingRun:
         folders: Where the pictures are.
         held_out: Share of the pictures kept for the report.
         seed: Of weights, crops and held-out pictures.
+        weights: Of the backbone, a file or hub id, where the model has one; None takes timm's.
     """
 
     latent: LatentConfig
@@ -156,6 +154,7 @@ class PretrainingRun:
     folders: tuple[str, ...]
     held_out: float = 0.05
     seed: int = 0
+    weights: str | None = None
 
     @classmethod
     def from_preset(
@@ -163,6 +162,7 @@ class PretrainingRun:
         preset: str,
         *,
         folders: tuple[str, ...],
+        weights: str | None = None,
         seed: int = 0,
         steps: int | None = None,
         batch_size: int | None = None,
@@ -186,7 +186,7 @@ class PretrainingRun:
             crop_size=config.crop_size if crop_size is None else crop_size,
             quantise_from=min(config.quantise_from, stage.steps // 2),
         )
-        return cls(PRESETS[preset].latent, config, folders, seed=seed)
+        return cls(PRESETS[preset].latent, config, folders, seed=seed, weights=weights)
 
 
 def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: bool = False) -> dict[str, Any]:
@@ -209,12 +209,11 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     """
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
+    model = _fresh_model(run)
     claim(values, output, FILENAME, resume=resume)
     paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
-    torch.manual_seed(run.seed)
-    model = DiscreteLatentModel(run.latent)
     output.mkdir(parents=True, exist_ok=True)
     record(values, output)
     record_held_out(trained, judged, output)
@@ -225,10 +224,26 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     return report
 
 
+def _fresh_model(run: PretrainingRun) -> LatentModel:
+    """As training finds it: random, but for a backbone's weights.
+
+    Raises:
+        ValueError: Weights are given, but there is no backbone to take them.
+        WeightsError: They cannot be had, or do not fit.
+    """
+    torch.manual_seed(run.seed)
+    model = make_latent_model(run.latent)
+    if isinstance(model, PerceptualLatentModel):
+        model.backbone.load_weights(run.weights)
+    elif run.weights is not None:
+        raise ValueError(
+            f"a latent model without a backbone starts from no weights, but {run.weights!r} was given"
+        )
+    return model
+
+
 @torch.no_grad()
-def judge(
-    model: DiscreteLatentModel, paths: Sequence[Path], size: int = 256, device: str = "cpu"
-) -> dict[str, Any]:
+def judge(model: LatentModel, paths: Sequence[Path], size: int = 256, device: str = "cpu") -> dict[str, Any]:
     """How well a latent model draws pictures it has not seen.
 
     Args:
@@ -239,25 +254,30 @@ def judge(
         device: Where to compute.
 
     Returns:
-        ``psnr`` in dB, mean over pictures, and for each level ``LEVEL_used`` (codes that occur) and
-        ``LEVEL_perplexity`` (the exponential of the entropy of their frequencies).
+        ``psnr`` in dB, mean over pictures, and for each level ``LEVEL_used`` (codes that occur, of all groups
+        together) and ``LEVEL_perplexity`` (exponential of the entropy of their frequencies, mean over groups).
     """
     model = model.eval().to(device)
     errors: list[float] = []
-    counts = {level: torch.zeros(model.config.codes, device=device) for level in ("low", "high")}
+    config = model.config
+    counts = {
+        "low": torch.zeros(config.low_groups, config.codes, device=device),
+        "high": torch.zeros(config.high_groups, config.codes, device=device),
+    }
     for path in paths:
         image = _centre(read_byte_image(path), size)[None].to(device).float() / 255
         latents = model.encode(image)
         drawn = model.decoder(model.join(latents.quantized_low.features, latents.quantized_high.features))
         errors.append(float(F.mse_loss(drawn.clamp(0, 1), image)))
         for level, quantized in (("low", latents.quantized_low), ("high", latents.quantized_high)):
-            counts[level] += torch.bincount(quantized.indices.flatten(), minlength=model.config.codes)
+            groups = quantized.indices.view(len(counts[level]), -1)
+            counts[level] += torch.stack([torch.bincount(group, minlength=config.codes) for group in groups])
     report: dict[str, Any] = {"pictures": len(paths), "size": size}
     report["psnr"] = float(-10 * torch.tensor(errors).log10().mean())
     for level, count in counts.items():
-        frequency = count / count.sum()
+        frequency = count / count.sum(1, keepdim=True)
         report[f"{level}_used"] = int((count > 0).sum())
-        report[f"{level}_perplexity"] = float(torch.exp(torch.special.entr(frequency).sum()))
+        report[f"{level}_perplexity"] = float(torch.exp(torch.special.entr(frequency).sum(1)).mean())
     return report
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.distributed
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from subspect.codes import code_distances, flatten_features, nearest_codes
 
+_LEAST_SPREAD = 1e-4  # of a dimension in which all codes agree: nothing is divided by 0
+
 
 class Quantized(NamedTuple):
     """A feature map in terms of a codebook.
 
     Attributes:
         features: ``(N, D, H, W)``, the nearest codes; the gradient passes straight to the input.
-        indices: ``(N, H, W)``, int64, which codes.
+        indices: ``(N, H, W)``, int64, which codes; ``(N, G, H, W)`` of a ``ProductCodebook``.
     """
 
     features: Tensor
@@ -51,9 +53,13 @@ class Codebook(nn.Module):
         """The codes ``(N, D, H, W)`` of indices ``(N, H, W)``."""
         return nn.functional.embedding(indices, self.codes).permute(0, 3, 1, 2)
 
+    def books(self, features: Tensor, indices: Tensor) -> list[tuple[Codebook, Tensor, Tensor]]:
+        """Itself with all of the features ``(N, D, H, W)`` and their indices ``(N, H, W)``."""
+        return [(self, features, indices)]
+
     def spread(self) -> Tensor:
-        """Root mean variance of the codes over their dimensions: a unit for distances among features."""
-        return self.codes.var(0, correction=0).mean().sqrt()
+        """Standard deviation of the codes ``(D, 1, 1)``: the unit of each dimension of the features."""
+        return self.codes.std(0, correction=0)[:, None, None].clamp(min=_LEAST_SPREAD)
 
     @torch.no_grad()
     def update(self, features: Tensor, indices: Tensor, decay: float, epsilon: float = 1e-5) -> None:
@@ -85,6 +91,57 @@ class Codebook(nn.Module):
         self.codes[dead] = vectors[drawn].float()
         self.average_count[dead] = 1.0
         self.average_sum[dead] = self.codes[dead]
+
+
+class ProductCodebook(nn.Module):
+    """Features cut into groups of dimensions, each with a codebook of its own (Jégou et al. 2011).
+
+    G books of K codes tell K^G features apart at the cost of G·K comparisons.
+
+    Args:
+        codes: K, of each book.
+        width: D, of a whole feature; a multiple of ``groups``.
+        groups: G.
+    """
+
+    def __init__(self, codes: int, width: int, groups: int) -> None:
+        super().__init__()
+        if width % groups:
+            raise ValueError(f"features of {width} channels do not divide into {groups} groups; change groups")
+        self.parts = nn.ModuleList(Codebook(codes, width // groups) for _ in range(groups))
+
+    def forward(self, features: Tensor) -> Quantized:
+        """Replaces each part of each feature of ``(N, D, H, W)`` by its nearest code."""
+        parts = features.chunk(len(self.parts), 1)
+        quantized = [book(part) for book, part in zip(self._books(), parts, strict=True)]
+        return Quantized(
+            torch.cat([part.features for part in quantized], 1),
+            torch.stack([part.indices for part in quantized], 1),
+        )
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes ``(N, D, H, W)`` of indices ``(N, G, H, W)``."""
+        pairs = zip(self._books(), indices.unbind(1), strict=True)
+        return torch.cat([book.lookup(part) for book, part in pairs], 1)
+
+    def books(self, features: Tensor, indices: Tensor) -> list[tuple[Codebook, Tensor, Tensor]]:
+        """Each book with its part of the features ``(N, D, H, W)`` and of their indices ``(N, G, H, W)``."""
+        return list(zip(self._books(), features.chunk(len(self.parts), 1), indices.unbind(1), strict=True))
+
+    def spread(self) -> Tensor:
+        """Standard deviation of the codes ``(D, 1, 1)``: the unit of each dimension of the features."""
+        return torch.cat([book.spread() for book in self._books()])
+
+    def _books(self) -> list[Codebook]:
+        return cast(list[Codebook], list(self.parts))
+
+
+AnyCodebook = Codebook | ProductCodebook
+
+
+def make_codebook(codes: int, width: int, groups: int) -> AnyCodebook:
+    """One codebook, or one a group of dimensions."""
+    return Codebook(codes, width) if groups == 1 else ProductCodebook(codes, width, groups)
 
 
 def k_means(vectors: Tensor, count: int, generator: torch.Generator, iterations: int = 10) -> Tensor:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subspect.detectors.dsr.config import SimulationConfig
-from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
-from subspect.detectors.dsr.quantizer import Codebook
+from subspect.detectors.dsr.latent_model import LatentModel, Latents
+from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.simulation.latent import (
     Ranks,
     draw_placement,
@@ -50,13 +50,14 @@ class LatentSimulator:
         config: Which anomalies.
     """
 
-    def __init__(self, model: DiscreteLatentModel, config: SimulationConfig) -> None:
+    def __init__(self, model: LatentModel, config: SimulationConfig) -> None:
         self.model = model
         self.config = config
         self._tables = {
-            codebook: neighbour_table(codebook.codes)
-            for codebook in (model.low_codebook, model.high_codebook)
-            if config.sampling == "table"
+            book: neighbour_table(book.codes)
+            for level in (model.low_codebook, model.high_codebook)
+            for book in level.modules()
+            if isinstance(book, Codebook) and config.sampling == "table"
         }
 
     def __call__(
@@ -113,13 +114,17 @@ class LatentSimulator:
         return AnomalousLatents(low, high, marked)
 
     def _exchange(
-        self, codebook: Codebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator
+        self, codebook: AnyCodebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator
     ) -> Tensor:
         """Quantised features ``(N, D, h, w)``, with other codes where ``mask`` (N, 1, h, w) is 1."""
-        config, codes = self.config, codebook.codes
-        ranks = draw_ranks(len(mask), len(codes), config.nearest_share, config.minimum_strength, generator)
-        sampled = self._sample(codebook, features, indices, mask, ranks, generator)
-        return codebook.lookup(torch.where(mask[:, 0] > 0, sampled, indices))
+        config, books = self.config, codebook.books(features, indices)
+        codes = len(books[0][0].codes)
+        ranks = draw_ranks(len(mask), codes, config.nearest_share, config.minimum_strength, generator)
+        exchanged = []
+        for book, part, places in books:
+            sampled = self._sample(book, part, places, mask, ranks, generator)
+            exchanged.append(book.lookup(torch.where(mask[:, 0] > 0, sampled, places)))
+        return torch.cat(exchanged, 1)
 
     def _sample(
         self,

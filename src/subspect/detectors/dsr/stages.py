@@ -140,7 +140,8 @@ class DetectionStage(_DsrStage):
         anomalous = self.simulator(images, model.encode(images), mask, generator)
         general = model.decoder(model.join(anomalous.low, anomalous.high))
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
-        compared = Comparison(general, restricted.image, self.detector.detect(restricted, general).softmax(1))
+        mask = self.detector.detect(restricted, general).softmax(1)
+        compared = Comparison(images, general, restricted.image, mask)
         shown = self.pictures(compared, compared.mask[:, 1:], anomalous.mask)
         return {"image": self.detector.reorder(images), **shown}
 
@@ -156,12 +157,13 @@ class DetectionStage(_DsrStage):
     ) -> dict[str, Tensor]:
         """Weighted reconstruction losses over the images whose normal appearance is known."""
         config = self.detector.config
-        low = _squared_error(restricted.low, latents.quantized_low.features, normal)
-        high = _squared_error(restricted.high, latents.quantized_high.features, normal)
+        low_unit: Tensor | float = 1.0
+        high_unit: Tensor | float = 1.0
         if config.light:
             model = self.detector.latent_model
-            low = low / model.low_codebook.spread() ** 2
-            high = high / model.high_codebook.spread() ** 2
+            low_unit, high_unit = model.low_codebook.spread(), model.high_codebook.spread()
+        low = _squared_error(restricted.low / low_unit, latents.quantized_low.features / low_unit, normal)
+        high = _squared_error(restricted.high / high_unit, latents.quantized_high.features / high_unit, normal)
         image = _squared_error(restricted.image, images, normal)
         return {
             "feature": config.feature_loss_weight * (low + high),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from subspect.detectors.config import DetectorConfig
 
@@ -31,6 +31,7 @@ class PadimConfig(DetectorConfig):
             result but for rounding.
     """
 
+    least_side: ClassVar[int] = _SMALLEST
     backbone: str = "wide_resnet50_2.tv_in1k"
     levels: tuple[int, int, int] = (1, 2, 3)
     channels: int = 550
@@ -38,10 +39,12 @@ class PadimConfig(DetectorConfig):
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.looked_at) < _SMALLEST:
-            raise ValueError(f"PaDiM looks at no less than {_SMALLEST}x{_SMALLEST} pixels, got {self}")
-        if self.crop is not None and self.crop > min(self.image_size):
-            raise ValueError(f"the crop of {self.crop} is larger than the image size {self.image_size}")
+        super().__post_init__()
+        if self.crop is not None and not _SMALLEST <= self.crop <= min(self.image_size):
+            raise ValueError(
+                f"the crop is at least {_SMALLEST} and at most the smaller side of the image size"
+                f" {self.image_size}, got {self.crop}"
+            )
         if min(self.channels, self.batch_size) < 1:
             raise ValueError(f"channels and batch size are at least 1, got {self}")
 

@@ -31,6 +31,7 @@ class RiadConfig(DetectorConfig):
     inpainting_stage: StageConfig = StageConfig(steps=18_150, batch_size=4, learning_rate=1e-4, schedule="step")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.cell_sizes or min(self.cell_sizes) < 1:
             raise ValueError(f"RIAD needs cell sizes of at least one pixel, got {self.cell_sizes}")
         if self.sets < 2:

@@ -79,6 +79,7 @@ class UninformedStudentsConfig(DetectorConfig):
     student_stage: StageConfig = StageConfig(steps=24_200, batch_size=1, learning_rate=1e-4, weight_decay=1e-5)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         known = set(self.patch_sizes) <= set(PATCH_SIZES)
         if not (self.patch_sizes and known and len(set(self.patch_sizes)) == len(self.patch_sizes)):
             raise ValueError(f"patch sizes are different ones of {PATCH_SIZES}, got {self.patch_sizes}")

@@ -1,0 +1,1 @@
+"""Benchmarks: grids of trainings, each cell a run folder, and what comes of them."""

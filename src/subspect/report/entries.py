@@ -1,0 +1,209 @@
+"""Entries: judged runs as a report sees them, and their metrics over seeds and categories."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from subspect.benchmark.cells import CELL
+from subspect.benchmark.grid import FULL
+from subspect.detectors.config import DetectorConfig
+from subspect.detectors.configuration import from_dict
+from subspect.detectors.registry import find_method, find_preset
+from subspect.records import RECORD
+from subspect.results import METRICS, Results, read_results
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What runs share that differ by seed and category only.
+
+    Attributes:
+        dataset: Name of the data set.
+        label: Name of the method in its grid.
+        method: Name in the registry.
+        variant: Name of the variant.
+        anomalies: Annotated anomalous images that were learnt from.
+        protocol: How maps and masks were compared.
+    """
+
+    dataset: str
+    label: str
+    method: str
+    variant: str
+    anomalies: int
+    protocol: str
+
+    @property
+    def main(self) -> bool:
+        """Whether it is the method itself, neither an ablation nor supervised."""
+        return self.variant == FULL and self.anomalies == 0
+
+    @property
+    def name(self) -> str:
+        """Method, variant and number of anomalies, for people."""
+        parts = [self.label]
+        if self.variant != FULL:
+            parts.append(self.variant)
+        if self.anomalies:
+            parts.append(f"N={self.anomalies}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A judged run.
+
+    Attributes:
+        folder: Of the run.
+        setting: What it is.
+        seed: Its seed.
+        budget: How its budget differs from the paper's; empty if it does not.
+        config: The detector's configuration.
+        data: Which images, as recorded.
+        results: What it was judged by.
+    """
+
+    folder: Path
+    setting: Setting
+    seed: int
+    budget: str
+    config: DetectorConfig = field(repr=False)
+    data: Mapping[str, Any] = field(repr=False)
+    results: Results = field(repr=False)
+
+    @property
+    def category(self) -> str:
+        """Product or surface."""
+        return self.results.category
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A metric over seeds, in [0, 1].
+
+    Attributes:
+        mean: Over the seeds.
+        spread: Standard deviation over the seeds (n - 1); None for a single seed.
+        seeds: How many.
+        budgets: How the budgets of the runs differ from the paper's; empty if none does.
+    """
+
+    mean: float
+    spread: float | None
+    seeds: int
+    budgets: tuple[str, ...] = ()
+
+
+def read_entries(folders: Sequence[Path]) -> list[Entry]:
+    """All judged runs in folders, at any depth.
+
+    Raises:
+        ValueError: There are none, or one cannot be read.
+    """
+    found = sorted({path.parent for folder in folders for path in folder.rglob(METRICS)})
+    runs = [place for place in found if (place.parent / RECORD).exists()]
+    if not runs:
+        raise ValueError(
+            f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
+            f" it, a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
+        )
+    return sorted((_read(place) for place in runs), key=_order)
+
+
+def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -> Estimate | None:
+    """A metric of one setting: for each seed the mean over the categories, of that mean and spread over seeds.
+
+    Seeds that lack a category which others have are left out.
+
+    Args:
+        entries: Runs of one setting.
+        metric: One of `subspect.results.HEADINGS`.
+        defect: A kind of defect; None takes all.
+
+    Returns:
+        None where there is no run with that metric.
+    """
+    values: dict[int, dict[str, float]] = {}
+    for entry in entries:
+        metrics = entry.results.overall if defect is None else entry.results.by_defect.get(defect)
+        if metrics is not None and not math.isnan(value := getattr(metrics, metric)):
+            values.setdefault(entry.seed, {})[entry.category] = value
+    most = max((len(categories) for categories in values.values()), default=0)
+    means = [float(np.mean(list(one.values()))) for one in values.values() if len(one) == most]
+    if not means:
+        return None
+    spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
+    budgets = tuple(dict.fromkeys(entry.budget for entry in entries if entry.budget))
+    return Estimate(float(np.mean(means)), spread, len(means), budgets)
+
+
+def by_setting(entries: Iterable[Entry]) -> dict[Setting, list[Entry]]:
+    """The runs of each setting."""
+    groups: dict[Setting, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.setting, []).append(entry)
+    return groups
+
+
+def _order(entry: Entry) -> tuple[object, ...]:
+    """Methods by name, each before its variants, and few annotated anomalies before many."""
+    one = entry.setting
+    return (
+        one.dataset,
+        entry.category,
+        one.protocol,
+        one.label,
+        one.variant != FULL,
+        one.variant,
+        one.anomalies,
+        entry.seed,
+    )
+
+
+def _read(place: Path) -> Entry:
+    folder = place.parent
+    try:
+        run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        cell = json.loads((folder / CELL).read_text(encoding="utf-8")) if (folder / CELL).exists() else {}
+        config = from_dict(find_method(run["method"]).config, run["config"])
+        data, method, seed = run["data"], run["method"], run["seed"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / RECORD} cannot be read: {error}") from error
+    results = read_results(place)
+    if len(results) != 1:
+        raise ValueError(
+            f"{place} holds results of {len(results)} categories, a run has one; evaluate it alone"
+        )
+    setting = Setting(
+        dataset=cell.get("dataset", Path(data["root"]).name),
+        label=cell.get("method", method),
+        method=method,
+        variant=cell.get("variant", FULL),
+        anomalies=data["anomalies"],
+        protocol=results[0].protocol,
+    )
+    budget = _budget(method, config, cell.get("preset", ""))
+    return Entry(folder, setting, seed, budget, config, data, results[0])
+
+
+def _budget(method: str, config: DetectorConfig, preset: str) -> str:
+    """What of steps, preset and image size is not the paper's."""
+    paper = find_preset(method, "paper")
+    stages = config.trained_stages()
+    steps = sum(stage.steps for stage in stages.values())
+    paper_steps = sum(stage.steps for name, stage in paper.trained_stages().items() if name in stages)
+    differences = []
+    if preset not in ("", "paper"):
+        differences.append(f"preset {preset}")
+    if steps != paper_steps:
+        differences.append(f"{steps:,} of {paper_steps:,} steps")
+    if config.image_size != paper.image_size:
+        differences.append("images of {}x{} instead of {}x{}".format(*config.image_size, *paper.image_size))
+    return f"{method}: {', '.join(differences)}" if differences else ""

@@ -1,0 +1,168 @@
+"""The latent model that sees with a pretrained network: against the network itself, and through training."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from subspect.codes import flatten_features
+from subspect.detectors.config import StageConfig
+from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
+from subspect.detectors.dsr.latent_weights import load_latent_model
+from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
+from subspect.detectors.dsr.pretraining import pretrain
+from subspect.detectors.dsr.simulation import LatentSimulator
+from subspect.pretrained import WeightsError
+from subspect.runs import RunOptions, train
+from subspect.storage import load_detector
+from tiny import (
+    DSR,
+    LATENT,
+    QUIET,
+    pretraining_run,
+    tiny_run,
+    write_backbone,
+    write_data_set,
+    write_latent_model,
+    write_pictures,
+)
+
+CONFIG = LatentConfig(
+    width=8, residual_width=4, codes=12, low_groups=4, high_groups=8, backbone="test_resnet.r160_in1k"
+)
+NEAREST = 3
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory) -> str:
+    return write_backbone(tmp_path_factory.mktemp("backbone") / "backbone.safetensors", CONFIG.backbone)
+
+
+@pytest.fixture
+def model(backbone) -> PerceptualLatentModel:
+    torch.manual_seed(0)
+    made = make_latent_model(CONFIG)
+    made.backbone.load_weights(backbone)
+    return made.eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.rand(4, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+
+@torch.no_grad()
+def test_features_are_the_backbones_levels_and_trained_pixels(model, images):
+    latents = model.encode(images)
+    network = model.backbone.network
+    levels = network((images - model.backbone.mean) / model.backbone.std)
+    enlarged = F.interpolate(levels[2], (8, 12), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(latents.low, torch.cat((levels[1], enlarged), 1))
+    torch.testing.assert_close(latents.high, torch.cat((levels[0], model.pixels(images)), 1))
+    assert latents.low.shape[1:] == (model.low_width, 8, 12)
+    assert latents.high.shape[1:] == (model.high_width, 16, 24)
+
+
+@torch.no_grad()
+def test_other_low_features_leave_the_high_ones_alone(model, images):
+    encoded, low = model.low_features(images)
+    assert torch.equal(model.high_features(encoded, low), model.high_features(encoded, 1 - low))
+
+
+@torch.no_grad()
+def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
+    latents = model.encode(images)
+    for level, features in ((model.low_codebook, latents.low), (model.high_codebook, latents.high)):
+        for book, part, _ in level.books(features, level(features).indices):
+            vectors = flatten_features(part)
+            book.codes.copy_(vectors[torch.randperm(len(vectors))[: CONFIG.codes]])
+    latents = model.encode(images)
+    config = SimulationConfig(sampling="table", nearest_share=NEAREST / CONFIG.codes)
+    mask, generator = torch.ones(4, 1, 64, 96), torch.Generator().manual_seed(1)
+    anomalous = LatentSimulator(model, config)(images, latents, mask, generator)
+    for level, normal, changed in (
+        (model.low_codebook, latents.quantized_low, anomalous.low),
+        (model.high_codebook, latents.quantized_high, anomalous.high),
+    ):
+        other = level(changed)
+        torch.testing.assert_close(other.features, changed)
+        images_changed = (other.indices != normal.indices).flatten(1).any(1)
+        assert images_changed.any()
+        for book, _, before, after in zip_books(level, changed, normal.indices, other.indices):
+            distances = torch.cdist(book.codes.double(), book.codes.double())
+            ranks = distances.argsort(dim=1).argsort(dim=1)
+            assert ranks[before[images_changed], after[images_changed]].min() >= NEAREST - 1  # ties apart
+
+
+def zip_books(level, features, before, after):
+    pairs = zip(level.books(features, before), level.books(features, after), strict=True)
+    return [(book, part, first, second) for (book, part, first), (_, _, second) in pairs]
+
+
+def run(pictures: str, backbone: str | None):
+    tiny = pretraining_run(pictures)
+    stage = StageConfig(60, 4, learning_rate=3e-3)
+    return replace(tiny, latent=CONFIG, weights=backbone, pretraining=replace(tiny.pretraining, stage=stage))
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory, backbone):
+    folder = tmp_path_factory.mktemp("pretrained")
+    write_pictures(folder / "pictures", 10)
+    report = pretrain(run(str(folder / "pictures"), backbone), folder / "run", QUIET)
+    return folder, report
+
+
+def test_pretraining_leaves_the_backbone_and_teaches_the_rest(pretrained, model):
+    folder, report = pretrained
+    trained, source = load_latent_model(str(folder / "run/latent.safetensors"), CONFIG)
+    for name, value in model.backbone.state_dict().items():
+        torch.testing.assert_close(trained.backbone.state_dict()[name], value, rtol=1e-3, atol=1e-4)  # half
+    torch.manual_seed(0)
+    fresh = make_latent_model(CONFIG)
+    for name, value in fresh.state_dict().items():
+        if name.startswith(("pixels", "decoder", "low_projection", "high_projection")):
+            assert not torch.allclose(trained.state_dict()[name], value, atol=1e-3), name
+    assert report["held_out"]["psnr"] > 12
+    assert 0 < report["held_out"]["low_used"] <= CONFIG.codes * CONFIG.low_groups
+    assert 1 <= report["held_out"]["high_perplexity"] <= CONFIG.codes
+    assert source["report"]["held_out"] == report["held_out"]
+
+
+def test_a_detector_on_it_trains_and_is_read_back(pretrained, tmp_path):
+    folder, _ = pretrained
+    root = write_data_set(tmp_path / "data")
+    config = replace(DSR, latent=CONFIG)
+    train(tiny_run(root, str(folder / "run/latent.safetensors"), config), tmp_path / "run", RunOptions(QUIET))
+    detector = load_detector(tmp_path / "run/detector").eval()
+    images = torch.rand(2, 3, 70, 101)
+    with torch.no_grad():
+        first, second = detector(images), detector(images)
+    assert first.anomaly_map.shape == (2, 1, 70, 101)
+    assert torch.equal(first.anomaly_map, second.anomaly_map)
+    fresh = Dsr(config)
+    fresh.start(str(folder / "run/latent.safetensors"))
+    for name, value in fresh.latent_model.state_dict().items():
+        if "average" in name:  # what only stage 1 needs
+            continue
+        torch.testing.assert_close(detector.latent_model.state_dict()[name], value, msg=name)
+
+
+def test_weights_of_a_backbone_are_had_before_anything_is_written(tmp_path):
+    write_pictures(tmp_path / "pictures", 4)
+    pictures = str(tmp_path / "pictures")
+    missing = run(pictures, str(tmp_path / "nowhere.safetensors"))
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors"):
+        pretrain(missing, tmp_path / "run", QUIET)
+    unused = replace(run(pictures, "weights.safetensors"), latent=LATENT)
+    with pytest.raises(ValueError, match="without a backbone starts from no weights"):
+        pretrain(unused, tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_the_other_kind_is_refused(tmp_path):
+    path = write_latent_model(tmp_path / "latent.safetensors")
+    with pytest.raises(WeightsError, match="but the detector needs"):
+        load_latent_model(path, CONFIG)

@@ -1,0 +1,369 @@
+"""Reports: figures against the runs they come from, tables in the paper's shape, the page in a browser."""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import grids
+from subspect.benchmark.cells import list_cells
+from subspect.benchmark.execution import run_grid
+from subspect.benchmark.grid import read_grid
+from subspect.cli import main
+from subspect.detectors.dsr.config import PRESETS
+from subspect.report.cases import telling_images
+from subspect.report.entries import Entry, Estimate, Setting, estimate, read_entries
+from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
+from subspect.report.published import published
+from subspect.report.tables import Figure, paper_tables
+from subspect.report.writing import write_report
+from subspect.results import ImageRow, Metrics, read_results
+from test_statistics import results_of
+from tiny import QUIET
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """DSR, whole and ablated, and DRAEM, with two seeds, on one category."""
+    place = tmp_path_factory.mktemp("report")
+    grid = grids.tiny_grid(place)
+    grid["methods"]["draem"] = {
+        "settings": [
+            "image_size=[64, 64]", "reconstructive_width=4", "discriminative_width=4", "training_crop=64",
+            "training.batch_size=2",
+        ],
+        "steps": 2,
+    }  # fmt: skip
+    path = grids.write_grid(place, methods=grid["methods"])
+    cells = list_cells(read_grid(path), place / "runs")
+    assert run_grid(cells, place / "runs", QUIET) == {"finished": 6}
+    return place / "runs"
+
+
+@pytest.fixture(scope="module")
+def report(runs) -> Path:
+    words = ["report", str(runs), f"--output={runs.parent / 'report'}"]
+    assert main(words) == 0
+    return runs.parent / "report"
+
+
+def entry(category="bottle", seed=0, method="dsr", variant="full", anomalies=0, dataset="mvtec_ad", **metrics):
+    """A run of made-up metrics."""
+    values = {**dict.fromkeys(asdict(Metrics(*[0.5] * 6)), 0.5), **metrics}
+    results = replace(
+        results_of([0.0, 1.0], [False, True]), category=category, overall=Metrics(**values), by_defect={}
+    )
+    setting = Setting(dataset, method, method, variant, anomalies, "paper")
+    return Entry(Path(category), setting, seed, "", PRESETS["paper"], {}, results)
+
+
+def test_published_averages_are_the_means_of_their_categories():
+    """An independent check of the data file."""
+    for table in (3, 4):
+        figures = [one for one in published() if one.table == table]
+        for method in {one.method for one in figures}:
+            percent = {one.category: one.percent for one in figures if one.method == method}
+            average = percent.pop("average")
+            assert len(percent) == 15
+            assert np.mean(list(percent.values())) == pytest.approx(average, abs=0.16), (table, method)
+
+
+def test_a_metric_is_the_mean_over_categories_then_over_seeds():
+    found = estimate(
+        [
+            entry("bottle", 0, pixel_ap=0.4),
+            entry("cable", 0, pixel_ap=0.6),
+            entry("bottle", 1, pixel_ap=0.7),
+            entry("cable", 1, pixel_ap=0.9),
+            entry("bottle", 2, pixel_ap=0.1),  # a seed that lacks a category says nothing of the mean
+        ],
+        "pixel_ap",
+    )
+    assert found.mean == pytest.approx((0.5 + 0.8) / 2)
+    assert found.spread == pytest.approx(math.sqrt(2) * 0.15)
+    assert found.seeds == 2
+    assert estimate([entry()], "pixel_ap").spread is None
+    assert estimate([entry(pixel_ap=math.nan)], "pixel_ap") is None
+    assert estimate([entry()], "pixel_ap", "scratch") is None
+
+
+def figures(entries, number, dataset):
+    (table,) = [one for one in paper_tables(entries) if (one.number, one.dataset) == (number, dataset)]
+    return table.figures
+
+
+def test_tables_have_the_papers_shape_and_figures_without_any_run_of_ours():
+    tables = {table.number: table for table in paper_tables([])}
+    assert list(tables) == [1, 2, 3, 4, 5, 6]
+    assert tables[1].rows == ["US", "MAD", "DRAEM", "PaDiM", "DSR"]
+    assert tables[2].rows == ["N=0", "N=16", "N=53", "N=246"]
+    assert len(tables[3].rows) == len(tables[4].rows) == 16
+    assert tables[3].columns == ["US", "RIAD", "MAD", "PaDiM", "CutPaste", "DRAEM", "DSR"]
+    assert len(tables[5].columns) == 6
+    assert tables[6].rows[-1] == "no upsampling"
+    assert sum(len(table.figures) for table in tables.values()) == len(published())
+    assert all(figure.ours is None for table in tables.values() for figure in table.figures.values())
+
+
+def test_ours_stand_where_they_belong():
+    entries = [
+        entry("bottle", image_auroc=0.99, pixel_ap=0.80),
+        entry("bottle", method="riad", image_auroc=0.9),
+        entry("bottle", variant="uniform sampling", image_auroc=0.7),
+        entry("ksdd2", dataset="ksdd2", image_ap=0.6),
+        entry("ksdd2", dataset="ksdd2", anomalies=16, image_ap=0.75),
+    ]
+    found = figures(entries, 3, "mvtec_ad")
+    assert found["bottle", "DSR"].ours.mean == 0.99
+    assert found["bottle", "DSR"].difference == pytest.approx(99 - 100)
+    assert found["bottle", "RIAD"].difference == pytest.approx(90 - 99.9)
+    assert found["cable", "DSR"].ours is None
+    assert found["average", "DSR"].ours.budgets == ("mean of 1 of 15 categories",)
+    assert figures(entries, 4, "mvtec_ad")["bottle", "DSR"].difference == pytest.approx(80 - 91.5)
+    assert figures(entries, 1, "ksdd2")["DSR", "image AP"].difference == pytest.approx(60 - 87.2)
+    assert figures(entries, 2, "ksdd2")["N=16", "DSR image AP"].difference == pytest.approx(75 - 91.4)
+    assert figures(entries, 2, "ksdd2")["N=53", "DSR image AP"].ours is None
+    # The preset's own λs is 0.05, so the unchanged variant stands there.
+    assert figures(entries, 5, "mvtec_ad")["image AUROC", "lambda_s=0.05"].ours.mean == 0.99
+    assert figures(entries, 5, "mvtec_ad")["image AUROC", "lambda_s=0.1"].ours is None
+    assert figures(entries, 6, "mvtec_ad")["uniform sampling", "image AUROC"].ours.mean == 0.7
+
+
+def test_an_average_of_all_categories_bears_no_remark():
+    categories = {one.category for one in published() if one.table == 3} - {"average"}
+    found = figures([entry(category, image_auroc=0.9) for category in categories], 3, "mvtec_ad")
+    assert found["average", "DSR"].ours == Estimate(pytest.approx(0.9), None, 1, ())
+
+
+def test_other_data_sets_get_ablations_without_published_figures():
+    entries = [entry("tile", dataset="tiles", variant=name) for name in ("full", "no upsampling")]
+    found = figures(entries, 6, "tiles")
+    rows, columns = ("full", "no upsampling"), ("image AUROC", "pixel AP")
+    assert set(found) == {(row, column) for row in rows for column in columns}
+    assert {figure.published for figure in found.values()} == {None}
+    assert [table.dataset for table in paper_tables(entries) if table.number == 2] == ["ksdd2"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "mean", "known"),
+    [
+        (Figure(Estimate(0.9751, 0.00349, 2), 98.2), "97.5 ± 0.3", "98.2, −0.7"),
+        (Figure(Estimate(0.99, None, 1), 98.2), "99.0", "98.2, +0.8"),
+        (Figure(None, 98.2), "–", "98.2"),
+        (Figure(Estimate(0.99, None, 1), None), "99.0", ""),
+    ],
+)
+def test_figures_are_written_as_people_read_them(figure, mean, known):
+    assert (mean_text(figure), published_text(figure)) == (mean, known)
+
+
+def test_marks_are_letters_that_do_not_run_out():
+    marks = Marks()
+    letters = [marks.of(Figure(Estimate(0.5, None, 1, (f"remark {index}",)), None)) for index in range(60)]
+    assert letters[:2] + letters[25:28] + letters[52:54] == ["a", "b", "z", "aa", "ab", "ba", "bb"]
+    assert marks.of(Figure(Estimate(0.5, None, 1, ("remark 0", "remark 26")), None)) == "aaa"
+
+
+def test_markdown_latex_and_csv_say_the_same():
+    budget = "dsr: preset fast, 2,400 of 150,000 steps"
+    entries = [replace(entry("bottle", seed, image_auroc=0.9 + 0.02 * seed), budget=budget) for seed in (0, 1)]
+    tables = [table for table in paper_tables(entries) if table.number == 3]
+    markdown, latex = to_markdown(tables), to_latex(tables)
+    (row,) = [line for line in markdown.splitlines() if line.startswith("| bottle")]
+    assert row.split("|")[-2].strip() == "91.0 ± 1.4 ^a^ (100.0, −9.0)"
+    assert f"a: {budget}" in markdown
+    (row,) = [line for line in latex.splitlines() if line.startswith("bottle")]
+    assert row.endswith(r"91.0\,$\pm$\,1.4$^{a}$ {\scriptsize(100.0, $-$9.0)} \\")
+    assert all(line.count("&") == 7 for line in latex.splitlines() if line.endswith(r"\\") and "&" in line)
+    assert not re.search(r"(?<!\\)_", latex)
+    lines = list(csv.DictReader(to_csv(tables).splitlines()))
+    (line,) = [one for one in lines if (one["row"], one["column"]) == ("bottle", "DSR")]
+    assert (line["ours"], line["spread"], line["seeds"]) == ("91.00", "1.41", "2")
+    assert (line["published"], line["difference"], line["remarks"]) == ("100.00", "-9.00", budget)
+
+
+def test_images_are_chosen_by_score():
+    rows = [ImageRow(f"bad{index}", "hole", index / 10, "") for index in (3, 1, 5, 2, 4)]
+    rows += [ImageRow(f"good{index}", "good", index / 10, "") for index in (1, 9, 0)]
+    chosen = [(why, row.path) for why, row in telling_images(rows, 1)]
+    assert chosen == [
+        ("best", "bad5"), ("median", "bad3"), ("worst", "bad1"), ("worst normal", "good9")
+    ]  # fmt: skip
+    assert [row.path for _, row in telling_images(rows, 2)][:2] == ["bad5", "bad4"]
+
+
+def test_entries_are_the_runs_with_their_budgets(runs):
+    entries = read_entries([runs])
+    assert [(e.setting.name, e.seed) for e in entries] == [
+        ("draem", 0), ("draem", 1), ("dsr", 0), ("dsr", 1), ("dsr, no upsampling", 0), ("dsr, no upsampling", 1)
+    ]  # fmt: skip
+    assert entries[0].budget == "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256"
+    assert {e.setting.dataset for e in entries} == {"squares"}
+
+
+def test_the_report_holds_the_figures_of_the_runs(report, runs):
+    assert {path.name for path in report.iterdir()} == {
+        "index.html", "tables.md", "tables.tex", "tables.csv", "intervals.csv", "comparisons.csv"
+    }  # fmt: skip
+    values = [
+        read_results(runs / f"squares/data/dsr-seed{seed}/evaluation-whole")[0].overall.image_auroc
+        for seed in (0, 1)
+    ]
+    with (report / "tables.csv").open(newline="") as file:
+        (row,) = [
+            row
+            for row in csv.DictReader(file)
+            if (row["table"], row["dataset"]) == ("6", "squares")
+            and (row["row"], row["column"]) == ("full", "image AUROC")
+        ]
+    assert float(row["ours"]) == pytest.approx(100 * np.mean(values), abs=0.005)
+    assert float(row["spread"]) == pytest.approx(100 * np.std(values, ddof=1), abs=0.005)
+    with (report / "intervals.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 6
+    assert all(0 <= float(row["low"]) <= float(row["high"]) <= 1 for row in rows)
+    with (report / "comparisons.csv").open(newline="") as file:
+        compared = {(row["compared_with"], row["seed"]) for row in csv.DictReader(file)}
+    assert compared == {(name, seed) for name in ("draem", "dsr, no upsampling") for seed in "01"}
+
+
+class Addresses(HTMLParser):
+    """Everything a page would fetch, and its headings."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found, self.headings, self.tags, self._in_heading = [], [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self._in_heading = tag == "h2"
+        self.found += [value for name, value in attributes if name in ("src", "href", "data", "srcset")]
+
+    def handle_data(self, data):
+        if self._in_heading and data.strip():
+            self.headings.append(data.strip())
+
+
+def test_the_page_needs_nothing_beside_it_and_shows_every_part(report):
+    text = (report / "index.html").read_text()
+    page = Addresses(text)
+    assert all(address.startswith(("#", "data:image/")) for address in page.found)
+    assert not re.search(r"https?://|@import|url\((?!#)", text)
+    assert page.headings == [
+        "All runs",
+        "The paper's tables",
+        "squares, data",
+        "squares, data: what draem saw",
+        "squares, data: what dsr saw",
+        "squares, data: normal appearance restored by dsr",
+        "squares, data: reconstructions side by side",
+    ]
+    assert page.tags.count("svg") == 2
+    assert page.tags.count("metadata") == 0
+    drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert "#ffffff" not in drawings, "a white ground in dark surroundings"
+    assert "var(--ink)" in drawings
+    # Four images of each of two detectors, then of one, then side by side.
+    assert page.tags.count("img") == 4 * (5 + 6) + 4 * 2 + 4 * 4
+    for words in ("pixel AP by kind of defect", ">threshold<", "per-region overlap", "false positive rate"):
+        assert words in text
+
+
+def test_a_report_overwrites_nothing_and_needs_runs(report, runs, tmp_path, capsys):
+    before = (report / "index.html").read_bytes()
+    with pytest.raises(FileExistsError, match="choose another"):
+        write_report([runs], report)
+    assert (report / "index.html").read_bytes() == before
+    assert main(["report", str(tmp_path), f"--output={tmp_path / 'new'}"]) == 1
+    assert "no judged runs" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, caplog):
+    shutil.copytree(runs / "squares/data/dsr-seed0", tmp_path / "runs/dsr-seed0")
+    record = tmp_path / "runs/dsr-seed0/run.json"
+    values = json.loads(record.read_text())
+    values["data"]["root"] = str(tmp_path / "gone")
+    record.write_text(json.dumps(values))
+    page = write_report([tmp_path / "runs"], tmp_path / "report")
+    assert "no pictures of data" in caplog.text
+    assert "img" not in Addresses(page.read_text()).tags
+    shutil.rmtree(tmp_path / "runs/dsr-seed0/detector")
+    without = write_report([tmp_path / "runs"], tmp_path / "without")
+    assert "img" not in Addresses(without.read_text()).tags
+    assert (tmp_path / "without/tables.csv").read_text() == (tmp_path / "report/tables.csv").read_text()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def browse(page: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
+    """Headless Chromium without a network."""
+    flags = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000",
+        f"--user-data-dir={folder / 'profile'}", "--window-size=1400,2400",
+    ]  # fmt: skip
+    environment = {**os.environ, "HOME": str(folder)}
+    return subprocess.run(
+        [CHROMIUM, *flags, *more, page.as_uri()],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_page_in_a_browser(report, tmp_path):
+    """Every section fills its place in the screenshot, and a click on a head sorts its table."""
+    text = (report / "index.html").read_text()
+    probe = """<script>
+      const places = [...document.querySelectorAll("section")].map(s => s.getBoundingClientRect());
+      const boxes = places.map(p => [p.left, p.top, p.right, p.bottom].map(Math.round));
+      const shown = [...document.images].every(i => i.complete && i.naturalWidth > 0);
+      const charts = [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect().width);
+      const head = document.querySelector("thead th[tabindex]"), sorted = [];
+      for (let click = 0; click < 3; click++) {
+        head.click();
+        sorted.push([...head.closest("table").tBodies[0].rows].map(r => r.cells[0].textContent.trim()));
+      }
+      document.title = JSON.stringify({boxes, shown, charts, sorted});
+    </script></body>"""
+    probed = tmp_path / "probed.html"
+    probed.write_text(text.replace("</body>", probe))
+    dom = browse(probed, tmp_path, "--dump-dom").stdout
+    found = json.loads(re.search(r"<title>(.*?)</title>", dom, re.DOTALL)[1].replace("&quot;", '"'))
+    assert found["shown"], "a picture could not be decoded"
+    assert all(width > 300 for width in found["charts"])
+    down, up, original = found["sorted"]
+    first_table = [name.strip() for name in original]
+    means = {
+        setting: estimate(
+            [e for e in read_entries([report.parent / "runs"]) if e.setting.name == setting], "image_auroc"
+        ).mean
+        for setting in first_table
+    }
+    assert [means[name] for name in down] == sorted(means.values(), reverse=True)
+    assert [means[name] for name in up] == sorted(means.values())
+    browse(report / "index.html", tmp_path, f"--screenshot={tmp_path / 'page.png'}")
+    screenshot = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
+    assert screenshot.shape == (2400, 1400)
+    for left, top, right, bottom in found["boxes"]:
+        assert 0 <= left < right <= 1400, "a section reaches beyond the window"
+        if bottom <= 2400:
+            # Not an empty card: text and lines are far from the ground.
+            assert screenshot[top:bottom, left:right].std() > 8
