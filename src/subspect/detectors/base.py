@@ -42,11 +42,13 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         method: Name in the registry, e.g. ``dsr``.
+        exact: Modules, by name, that exports in int8 leave as they are.
         config: The frozen configuration, stored beside the weights.
         calibration: Thresholds from normal images; None until calibrated.
     """
 
     method: ClassVar[str]
+    exact: ClassVar[tuple[str, ...]] = ()
     config: DetectorConfig
     calibration: Calibration | None = None
 

@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,9 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
         elif options.format == "onnx":
             _write_onnx(program, path)
             if options.precision == "int8":
-                quantise_onnx(path, options.normal_images)
+                quantise_onnx(path, options.normal_images, detector.exact)
         else:
-            _write_openvino(program, path, options)
+            _write_openvino(program, path, options, detector.exact)
 
 
 def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
@@ -67,7 +67,9 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     written.save(path)  # weights of more than 2 GB go into a file beside it
 
 
-def _write_openvino(program: torch.export.ExportedProgram, path: Path, options: ExportOptions) -> None:
+def _write_openvino(
+    program: torch.export.ExportedProgram, path: Path, options: ExportOptions, exact: Sequence[str]
+) -> None:
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
@@ -75,7 +77,7 @@ def _write_openvino(program: torch.export.ExportedProgram, path: Path, options: 
         _write_onnx(program, intermediate)
         model: Any = openvino.convert_model(intermediate)
         if options.precision == "int8":
-            model = quantise_openvino(model, options.normal_images)
+            model = quantise_openvino(model, intermediate, options.normal_images, exact)
         openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
 
 

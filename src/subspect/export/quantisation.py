@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,55 @@ from subspect.serving.description import INPUTS
 
 # Everything else stays in float32, at little cost: distances from codes, norms and the comparison of pictures
 # live on small differences of large numbers.
-_QUANTISED = {"Conv", "ConvTranspose", "Convolution", "ConvolutionBackpropData", "GroupConvolution"}
+_QUANTISED = {"Conv", "ConvTranspose"}
+# Where PyTorch's exporter notes the modules that a node stems from, outermost first.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def quantise_onnx(path: Path, pictures: Sequence[Path]) -> None:
-    """Rewrites an ONNX file with its convolutions in int8."""
+def quantise_onnx(path: Path, pictures: Sequence[Path], exact: Sequence[str]) -> None:
+    """Rewrites an ONNX file with its convolutions in int8, except in the detector's modules ``exact``."""
     import onnx
 
     model = onnx.load(path)
-    quantised = _quantise(model, {node.op_type for node in model.graph.node}, pictures)
-    onnx.save(quantised, path)
+    onnx.save(_quantise(model, kept_nodes(model, exact), pictures), path)
 
 
-def quantise_openvino(model: Any, pictures: Sequence[Path]) -> Any:
-    """An OpenVINO model with its convolutions in int8."""
-    return _quantise(model, {operation.get_type_name() for operation in model.get_ops()}, pictures)
+def quantise_openvino(model: Any, source: Path, pictures: Sequence[Path], exact: Sequence[str]) -> Any:
+    """An OpenVINO model, made of an ONNX file, with its convolutions in int8; as ``quantise_onnx``."""
+    import onnx
+
+    kept = set(kept_nodes(onnx.load(source, load_external_data=False), exact))
+    names = {operation.get_friendly_name() for operation in model.get_ops()}
+    return _quantise(model, sorted(kept & names), pictures)
 
 
-def _quantise(model: Any, operations: Collection[str], pictures: Sequence[Path]) -> Any:
+def kept_nodes(model: Any, exact: Sequence[str]) -> list[str]:
+    """Names of the nodes of an ONNX model that stay in float32.
+
+    Those are all but the convolutions, and of these the ones in ``exact`` modules and the filters of maps, with
+    one channel, where no time is to be saved (and OpenVINO 2026.4 computes something else).
+    """
+    weights = {weight.name: list(weight.dims) for weight in model.graph.initializer}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type not in _QUANTISED
+        or weights.get(node.input[1], [0, 0])[:2] == [1, 1]
+        or any(f"detector.{module}" in _modules(node) for module in exact)
+    ]
+
+
+def _modules(node: Any) -> str:
+    return next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
+
+
+def _quantise(model: Any, kept: Sequence[str], pictures: Sequence[Path]) -> Any:
     import nncf
 
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    kept = nncf.IgnoredScope(types=sorted(set(operations) - _QUANTISED), validate=False)
     dataset = nncf.Dataset(pictures, _as_inputs)
-    return nncf.quantize(model, dataset, subset_size=len(pictures), ignored_scope=kept)
+    scope = nncf.IgnoredScope(names=list(kept), validate=False)
+    return nncf.quantize(model, dataset, subset_size=len(pictures), ignored_scope=scope)
 
 
 def _as_inputs(path: Path) -> dict[str, Any]:

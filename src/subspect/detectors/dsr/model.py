@@ -72,6 +72,11 @@ class Dsr(Detector):
     """
 
     method = "dsr"
+    # What chooses among codes: rounded to int8 it would choose others, and everything after it would follow.
+    exact = tuple(
+        f"latent_model.{module}"
+        for module in ("high_encoder", "low_encoder", "low_projection", "high_projection", "low_upsampler")
+    )
     config: DsrConfig
     low_subspace: nn.Module
     high_subspace: nn.Module
