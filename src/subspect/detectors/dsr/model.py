@@ -75,7 +75,10 @@ class Dsr(Detector):
     # What chooses among codes: rounded to int8 it would choose others, and everything after it would follow.
     exact = tuple(
         f"latent_model.{module}"
-        for module in ("high_encoder", "low_encoder", "low_projection", "high_projection", "low_upsampler")
+        for module in (
+            *("high_encoder", "low_encoder", "low_projection", "high_projection", "low_upsampler"),
+            *("backbone", "pixels"),
+        )
     )
     config: DsrConfig
     low_subspace: nn.Module
