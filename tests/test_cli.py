@@ -265,7 +265,7 @@ def test_inspect_takes_other_thresholds(place, tmp_path, capsys):
         (["run", "nowhere.png", "gone"], ["no such file or folder: nowhere.png, gone"]),
         (["run", "empty"], ["no image files"]),
         (["run", "data", "--false-alarm-rate=0.01"], ["cannot be had from 2", "0.3333"]),
-        (["run", "data", "--false-alarm-rate=0.5", "--threshold=1"], ["excludes --threshold"]),
+        (["run", "data", "--false-alarm-rate=0.5", "--threshold=1"], ["exclude each other"]),
         (["run", "data", "--device=abacus"], ["abacus"]),
     ],
 )

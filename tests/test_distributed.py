@@ -45,7 +45,7 @@ def cluster(monkeypatch):
 
 def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):
     grid = grids.tiny_grid(tmp_path, seeds=[0, 1])
-    grid["methods"]["dsr"]["settings"] += ["detection_stage.steps=40"]
+    grid["methods"]["dsr"]["settings"] += ["detection_stage.steps=80"]
     changes = {"method": "dsr", "weights": "nowhere", "variants": {"full": []}}
     grid["methods"]["broken"] = {**grid["methods"]["dsr"], **changes}
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(grid, sort_keys=False))
@@ -54,11 +54,16 @@ def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):
     lost = []
 
     def lose_a_node() -> None:
-        """Once both nodes have begun a cell."""
-        begun = [cell for cell in cells if newest_checkpoint(output / cell.path / "checkpoints/detection")[1]]
-        if len(begun) >= 2 and not lost:
+        """Once both nodes are at work on a cell."""
+        training = [
+            cell.name
+            for cell in cells
+            if newest_checkpoint(output / cell.path / "checkpoints/detection")[1]
+            and state(cell, output) == "begun"
+        ]
+        if len(training) >= 2 and not lost:
             cluster.remove_node(cluster.workers[1], allow_graceful=False)
-            lost.extend(cell.name for cell in begun if state(cell, output) == "begun")
+            lost.extend(training)
 
     waiting = ray.wait
 
