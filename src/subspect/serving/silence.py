@@ -1,4 +1,4 @@
-"""Importing libraries that otherwise report their use to a server: what is inspected here is nobody's business."""
+"""Importing libraries that otherwise report their use to a server: what is inspected is nobody's business."""
 
 from __future__ import annotations
 
