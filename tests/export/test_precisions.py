@@ -1,14 +1,14 @@
 """Formats and precisions other than ONNX in float32, on a small network."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from brightness import BrightnessDetector
-from subspect.detectors.base import Prediction
+from network import Network
 from subspect.export.combinations import ExportOptions, existing
 from subspect.export.exporting import export_detector
 from subspect.loading import load
@@ -18,29 +18,6 @@ from tiny import write_pictures
 KINDS = [kind for kind in existing() if kind != ("onnx", "float32")]
 # Of the highest map value, for three layers: 2^-24, 2^-11, 2^-8 and 1/256 a layer, and some room.
 ERRORS = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 1.5e-2, "int8": 2e-2}
-
-
-class Network(BrightnessDetector):
-    """Three convolutions, two norms."""
-
-    method = "network"
-
-    def __init__(self):
-        super().__init__(image_size=(48, 40))
-        torch.manual_seed(0)
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 32, 3, padding=1),
-            nn.BatchNorm2d(32),
-            nn.ReLU(),
-            nn.Conv2d(32, 32, 3, padding=1),
-            nn.GroupNorm(32, 32, affine=False),
-            nn.ReLU(),
-            nn.Conv2d(32, 1, 3, padding=1),
-        )
-
-    def forward(self, images):
-        maps = self.layers(images).abs()
-        return Prediction(maps, maps.amax((1, 2, 3)))
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +84,32 @@ def test_float16_convolves_in_float16(exported):
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     assert len(convolutions) == 3
     assert {kinds[node.input[1]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
+
+
+_SILENT = """
+from pathlib import Path
+import openvino_telemetry
+from network import Network
+from subspect.export.combinations import ExportOptions
+from subspect.export.exporting import export_detector
+
+def reported(*arguments, **more):
+    raise SystemExit(f"reported {arguments} {more}")
+
+for name in ("send_event", "start_session", "send_error"):
+    setattr(openvino_telemetry.Telemetry, name, reported)
+pictures = tuple(Path(PICTURES).glob("*.png"))
+export_detector(Network().eval(), {}, Path(OUTPUT), ExportOptions("openvino", "int8", None, pictures, pictures))
+"""
+
+
+def test_nothing_is_reported_to_anybody(pictures, tmp_path):
+    names = f"PICTURES, OUTPUT = {str(pictures[0].parent)!r}, {str(tmp_path / 'export')!r}\n"
+    ended = subprocess.run(  # in a process of its own, because NNCF keeps quiet under pytest
+        [sys.executable, "-c", names + _SILENT],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert (tmp_path / "export" / "export.json").is_file()

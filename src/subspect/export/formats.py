@@ -19,6 +19,7 @@ from subspect.export.combinations import ExportOptions
 from subspect.export.graph import InspectionGraph, trace
 from subspect.export.quantisation import quantise_onnx, quantise_openvino
 from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
+from subspect.serving.silence import import_silently
 
 _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 # What autocast leaves in float32 stays so; these layers hold the weights of everything else. BatchNorm goes
@@ -70,12 +71,11 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
 def _write_openvino(
     program: torch.export.ExportedProgram, path: Path, options: ExportOptions, exact: Sequence[str]
 ) -> None:
-    import openvino
-
+    openvino = import_silently("openvino")
     with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
         intermediate = Path(folder) / "model.onnx"
         _write_onnx(program, intermediate)
-        model: Any = openvino.convert_model(intermediate)
+        model: Any = openvino.Core().read_model(intermediate)
         if options.precision == "int8":
             model = quantise_openvino(model, intermediate, options.normal_images, exact)
         openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")

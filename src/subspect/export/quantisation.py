@@ -11,6 +11,7 @@ import numpy as np
 
 from subspect.images import read_image
 from subspect.serving.description import INPUTS
+from subspect.serving.silence import import_silently
 
 # Everything else stays in float32, at little cost: distances from codes, norms and the comparison of pictures
 # live on small differences of large numbers.
@@ -57,8 +58,8 @@ def _modules(node: Any) -> str:
 
 
 def _quantise(model: Any, kept: Sequence[str], pictures: Sequence[Path]) -> Any:
-    import nncf
-
+    import_silently("openvino")
+    nncf = import_silently("nncf")
     logging.getLogger("nncf").setLevel(logging.ERROR)
     dataset = nncf.Dataset(pictures, _as_inputs)
     scope = nncf.IgnoredScope(names=list(kept), validate=False)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Description, ExportError, Format
+from subspect.serving.silence import import_silently
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def start_engine(folder: Path, description: Description, device: str) -> Engine:
     """
     package = _PACKAGES[description.format]
     try:
-        library = import_module(package)
+        library = import_silently(package)
     except ImportError as error:
         raise ExportError(
             f"{folder} is run by {package}, which is not installed: pip install {package}"
