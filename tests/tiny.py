@@ -17,7 +17,6 @@ from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
-from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.padim.config import PadimConfig
@@ -113,13 +112,20 @@ def write_data_set(root: Path, normal: int = 10, defective: int = 3) -> Path:
     return root
 
 
+@torch.no_grad()
 def latent_model(seed: int = 0) -> DiscreteLatentModel:
-    """With random weights, and codes that are features of its own."""
+    """Random weights, but features of unit variance and codes among them, as far apart as training makes them.
+
+    Codes of random weights alone nearly coincide, so that rounding would decide which is the nearest.
+    """
     torch.manual_seed(seed)
     model, images = DiscreteLatentModel(LATENT), torch.rand(4, 3, 64, 64)
-    with torch.no_grad():
-        _take_codes(model.low_codebook, model.encode(images).low)
-        _take_codes(model.high_codebook, model.encode(images).high)
+    for level in ("low", "high"):
+        projection, codebook = getattr(model, f"{level}_projection"), getattr(model, f"{level}_codebook")
+        spread, mean = torch.std_mean(getattr(model.encode(images), level), (0, 2, 3))
+        projection.weight /= spread[:, None, None, None]
+        projection.bias.sub_(mean).div_(spread)
+        _take_codes(codebook, getattr(model.encode(images), level))
     return model
 
 
@@ -236,22 +242,5 @@ def settled_detector(method: str, folder: Path) -> Detector:
     torch.manual_seed(0)
     detector = find_method(method).build(TINY[method])
     detector.start(STARTS[method](folder) if method in STARTS else None)
-    if isinstance(detector, Dsr):
-        spread_codes(detector.latent_model)
     settle(detector)
     return detector.eval()
-
-
-@torch.no_grad()
-def spread_codes(model: DiscreteLatentModel) -> None:
-    """Gives features unit variance, and codes that are as far apart, as training does.
-
-    Those of random weights nearly coincide, so that rounding would decide which is the nearest.
-    """
-    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(9))
-    for level in ("low", "high"):
-        projection, codebook = getattr(model, f"{level}_projection"), getattr(model, f"{level}_codebook")
-        spread, mean = torch.std_mean(getattr(model.encode(images), level), (0, 2, 3))
-        projection.weight /= spread[:, None, None, None]
-        projection.bias.sub_(mean).div_(spread)
-        _take_codes(codebook, getattr(model.encode(images), level))

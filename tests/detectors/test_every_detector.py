@@ -207,8 +207,8 @@ def test_bfloat16_trains_and_changes_maps_by_rounding_only(method, detector, tmp
     assert torch.isfinite(score).all()
     if method == "dsr":
         return  # rounding may tip a feature over to another code, and with random codes the picture with it
-    # Eight bits leave 0.4 % of a value, and layers add some up; maps after three steps are nearly flat, and the
-    # correlation is that of what little they vary (DRAEM: 0.92 on a processor without bfloat16).
+    # Eight bits leave 0.4 % of a value, and layers add some up. Maps after three steps vary little (DRAEM's by
+    # 0.01 to 0.11), so that their correlation was 0.89 to 1.00 over three seeds and one or two threads.
     assert torch.corrcoef(torch.stack((exact.flatten(), rounded.float().flatten())))[0, 1] > 0.85
     torch.testing.assert_close(score.float(), exact_score, rtol=0.05, atol=0.05)
 
@@ -264,8 +264,7 @@ def test_evaluation_and_inspection_give_the_same_scores(finished, data, tmp_path
     assert len(inspected) == len(results.rows)
     for row, found in zip(results.rows, inspected, strict=True):
         assert (found["path"], found["verdict"]) == (row.path, row.verdict)
-        # In another batch, rounding may tip a feature of DSR over to another of its random codes.
-        assert found["score"] == pytest.approx(row.score, rel=1e-3, abs=1e-6)
+        assert found["score"] == pytest.approx(row.score, rel=1e-4, abs=1e-6)
         anomaly_map = np.load(tmp_path / "found" / found["map"])
         assert anomaly_map.shape == (64, 64)  # the pictures' own size
         assert np.isfinite(anomaly_map).all()

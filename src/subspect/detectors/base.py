@@ -48,7 +48,7 @@ class Detector(nn.Module, ABC):
     """
 
     method: ClassVar[str]
-    exact: ClassVar[tuple[str, ...]] = ()
+    exact: tuple[str, ...] = ()
     config: DetectorConfig
     calibration: Calibration | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +88,7 @@ class LatentModel(nn.Module, ABC):
     """The image in a quantised latent space of two levels, and back.
 
     Attributes:
+        before_codes: Names of the modules that the choice of codes hangs on.
         config: What it is.
         low_width: Channels of the low features.
         high_width: Channels of the high features.
@@ -96,6 +97,7 @@ class LatentModel(nn.Module, ABC):
         decoder: The general decoder.
     """
 
+    before_codes: ClassVar[tuple[str, ...]]
     config: LatentConfig
     low_width: int
     high_width: int
@@ -139,6 +141,8 @@ class DiscreteLatentModel(LatentModel):
         config: Widths and codebook size; the defaults have the reference's 4,021,379 parameters (its
             codebooks and their averages, buffers here, counted).
     """
+
+    before_codes = ("high_encoder", "low_encoder", "low_projection", "high_projection", "low_upsampler")
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()

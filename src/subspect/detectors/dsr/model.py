@@ -72,14 +72,6 @@ class Dsr(Detector):
     """
 
     method = "dsr"
-    # What chooses among codes: rounded to int8 it would choose others, and everything after it would follow.
-    exact = tuple(
-        f"latent_model.{module}"
-        for module in (
-            *("high_encoder", "low_encoder", "low_projection", "high_projection", "low_upsampler"),
-            *("backbone", "pixels"),
-        )
-    )
     config: DsrConfig
     low_subspace: nn.Module
     high_subspace: nn.Module
@@ -91,6 +83,8 @@ class Dsr(Detector):
         super().__init__()
         self.config = config
         self.latent_model = make_latent_model(config.latent)
+        # Rounded to int8, what chooses among codes would choose others, and everything after it would follow.
+        self.exact = tuple(f"latent_model.{name}" for name in self.latent_model.before_codes)
         if config.light:
             self._make_light_modules()
         else:

@@ -3,7 +3,7 @@
 The paper trains encoders, codes and decoder together to draw the image (section 3.1). Codes so made tell pixels
 apart, but hardly what deviates from a surface; those of a network that has learnt to recognise things do that
 untrained (docs/experiments.md). Here the low features are the second and third level of such a network, frozen,
-and the high ones its first level beside channels trained to keep what it throws away: brightness and colour.
+and the high ones its first level beside channels that are trained to draw.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class PerceptualLatentModel(LatentModel):
     Args:
         config: With a backbone whose first level has a quarter of the image's resolution, the second an eighth.
     """
+
+    before_codes = ("backbone", "pixels")
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()

@@ -27,7 +27,7 @@ from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, Pr
 from subspect.detectors.dsr.latent_model import LatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
-from subspect.detectors.dsr.quantizer import AnyCodebook
+from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_text
 from subspect.records import claim, record
 from subspect.training import FitOptions, Stage, check_options, fit
@@ -130,7 +130,8 @@ def _commitment(latents: Latents, model: LatentModel) -> Tensor:
 
 
 def _start(codebook: AnyCodebook, features: Tensor, generator: torch.Generator) -> None:
-    for book, part, _ in codebook.books(features, codebook(features).indices):
+    books = [module for module in codebook.modules() if isinstance(module, Codebook)]
+    for book, part in zip(books, features.chunk(len(books), 1), strict=True):
         vectors = flatten_features(part)
         chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
         book.start_from(vectors[chosen], len(vectors) / len(book.codes), generator)
