@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_REGULARISATION = 0.01  # added to the variances, as a share of their mean
+_REGULARISATION = 0.01  # added to variances, as a share of their mean, so that what never varied is no alarm
+_LEAST_SQUARE = 1e-4  # whose logarithm is finite; normal features have 1
 
 Chunks = Callable[[], Iterable[Tensor]]
 """Goes through the features of many images, ``(n, D, h, w)`` at a time, as often as it is called."""
@@ -60,7 +61,8 @@ class NormalCodes(nn.Module):
         """
         mean, scale = (_at(values, features, places) for values in (self.mean, self.scale))
         whitened = F.conv2d(features - mean, self.whitening[:, :, None, None]) / scale
-        return Deviations(whitened, whitened.square().mean(1, keepdim=True).log())
+        squares = whitened.square().mean(1, keepdim=True)
+        return Deviations(whitened, squares.clamp(min=_LEAST_SQUARE).log())
 
     @torch.no_grad()
     def fit(self, chunks: Chunks) -> None:
@@ -75,15 +77,13 @@ class NormalCodes(nn.Module):
         self.whitening.copy_(whitening(products / (images * self.scale.numel())))
         self.scale.fill_(1.0)
         squares = _total(self(chunk, None).distance.exp().sum(0) for chunk in chunks())
-        self.scale.copy_((squares / images).sqrt().clamp(min=1e-6))
+        self.scale.copy_(_regularised(squares / images).sqrt())
 
 
 def whitening(covariance: Tensor) -> Tensor:
     """The symmetric W with W·Σ·W = I, for a covariance Σ ``(D, D)``, a hundredth of its mean variance added."""
     variances, directions = torch.linalg.eigh(covariance)
-    # Above zero also where all images are the same.
-    regularisation = (_REGULARISATION * variances.mean()).clamp(min=1e-12)
-    return (directions * (variances + regularisation).rsqrt()) @ directions.T
+    return (directions * _regularised(variances).rsqrt()) @ directions.T
 
 
 def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
@@ -110,6 +110,11 @@ def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
 def _total(parts: Iterable[Tensor]) -> Tensor:
     """Their sum in float64, on the host: Apple's GPUs know no float64."""
     return sum((part.cpu().double() for part in parts), start=torch.zeros((), dtype=torch.float64))
+
+
+def _regularised(variances: Tensor) -> Tensor:
+    """Above zero also where all images are the same."""
+    return variances + (_REGULARISATION * variances.mean()).clamp(min=1e-12)
 
 
 def _products(deviations: Tensor) -> Tensor:
