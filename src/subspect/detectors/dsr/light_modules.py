@@ -20,11 +20,11 @@ class LightSubspaceRestriction(nn.Module):
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.encoder1 = PreActivationBlock(channels, width)
-        self.encoder2 = PreActivationBlock(width, 2 * width)
-        self.encoder3 = PreActivationBlock(2 * width, 4 * width)
-        self.decoder2 = PreActivationBlock(4 * width, 2 * width)
-        self.decoder1 = PreActivationBlock(2 * width, width)
+        self.encoder1 = PreActivationBlock(channels, width, normalised=True)
+        self.encoder2 = PreActivationBlock(width, 2 * width, normalised=True)
+        self.encoder3 = PreActivationBlock(2 * width, 4 * width, normalised=True)
+        self.decoder2 = PreActivationBlock(4 * width, 2 * width, normalised=True)
+        self.decoder1 = PreActivationBlock(2 * width, width, normalised=True)
         self.out = nn.Conv2d(width, channels, 1)
         zero_start(self.out)
 
@@ -37,7 +37,10 @@ class LightSubspaceRestriction(nn.Module):
 
 
 class LightUNet(nn.Module):
-    """A U-Net of residual blocks.
+    """A U-Net of residual blocks, without normalisation.
+
+    A small defect gives the same signal in a crop that it fills and in a large picture; with InstanceNorm,
+    training on crops unlearnt small ones (docs/experiments.md).
 
     Args:
         channels_in: Channels of what it looks at.
@@ -46,13 +49,13 @@ class LightUNet(nn.Module):
 
     def __init__(self, channels_in: int, width: int) -> None:
         super().__init__()
-        self.encoder1 = PreActivationBlock(channels_in, width)
-        self.encoder2 = PreActivationBlock(width, 2 * width)
-        self.encoder3 = PreActivationBlock(2 * width, 4 * width)
-        self.encoder4 = PreActivationBlock(4 * width, 4 * width)
-        self.decoder3 = PreActivationBlock(8 * width, 4 * width)
-        self.decoder2 = PreActivationBlock(6 * width, 2 * width)
-        self.decoder1 = PreActivationBlock(3 * width, width)
+        self.encoder1 = PreActivationBlock(channels_in, width, normalised=False)
+        self.encoder2 = PreActivationBlock(width, 2 * width, normalised=False)
+        self.encoder3 = PreActivationBlock(2 * width, 4 * width, normalised=False)
+        self.encoder4 = PreActivationBlock(4 * width, 4 * width, normalised=False)
+        self.decoder3 = PreActivationBlock(8 * width, 4 * width, normalised=False)
+        self.decoder2 = PreActivationBlock(6 * width, 2 * width, normalised=False)
+        self.decoder1 = PreActivationBlock(3 * width, width, normalised=False)
         self.out = nn.Conv2d(width, 2, 3, padding=1)
 
     def forward(self, evidence: Tensor) -> Tensor:
@@ -80,10 +83,9 @@ class LightDetection(nn.Module):
         self.unet = LightUNet(channels_in + 2, width)
         zero_start(self.unet.out)
         self.first_guess = nn.Conv2d(2, 2, 1)
-        with torch.no_grad():
-            # Of held-out normal tiles one position in a thousand has distances of more than 3 together.
-            self.first_guess.weight.copy_(torch.tensor([[-1.0, -1.0], [1.0, 1.0]])[:, :, None, None])
-            self.first_guess.bias.copy_(torch.tensor([3.0, -3.0]))
+        # Of held-out normal tiles one position in a thousand has distances of more than 3 together.
+        self.first_guess.weight = nn.Parameter(torch.tensor([[-1.0, -1.0], [1.0, 1.0]])[:, :, None, None])
+        self.first_guess.bias = nn.Parameter(torch.tensor([3.0, -3.0]))
 
     def forward(self, evidence: Tensor, distances: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)``, H and W multiples of 8.

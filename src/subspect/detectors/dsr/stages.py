@@ -83,7 +83,7 @@ class _DsrStage(Stage):
             joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop"))
         padded, _ = pad_to_multiple(joined, SIZE_MULTIPLE)
         padded = padded.contiguous(memory_format=torch.channels_last)
-        images, masks, places = padded.split((3, 1, 2), 1)
+        images, masks, places = padded[:, :3], padded[:, 3:4], padded[:, 4:]
         return Varied(self.detector.reorder(images), (masks > 0.5).float(), places)
 
 
