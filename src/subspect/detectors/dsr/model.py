@@ -121,6 +121,8 @@ class Dsr(Detector):
         self.high_subspace = LightSubspaceRestriction(high, config.subspace_width)
         joined = self.latent_model.decoder.conv.in_channels
         self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
+        # Eight bits of a feature are too few for how it deviates.
+        self.exact += ("low_normal", "high_normal")
         height, width = (side + -side % SIZE_MULTIPLE for side in config.image_size)
         self.low_normal = NormalCodes(low, (height // LOW_STRIDE, width // LOW_STRIDE))
         self.high_normal = NormalCodes(high, (height // HIGH_STRIDE, width // HIGH_STRIDE))
