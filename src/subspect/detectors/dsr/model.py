@@ -34,8 +34,9 @@ class Evidence(NamedTuple):
     """What the light detection module sees beside both reconstructions, without gradient.
 
     Attributes:
-        features: How both levels deviate from the normal codes, and what restriction changed, F̃ - Q in units of
-            the codes' spread: ``(N, 2·D, H/4, W/4)`` with D the channels of both levels.
+        features: Inverse hyperbolic sine of how both levels deviate from the normal codes, and of what
+            restriction changed, F̃ - Q in units of the codes' spread: ``(N, 2·D, H/4, W/4)`` with D the channels
+            of both levels.
         distances: Of the low and the high features from the normal codes, ``(N, 2, H/4, W/4)``.
     """
 
@@ -198,7 +199,8 @@ class Dsr(Detector):
         high_change = (restricted.high - high) / self.latent_model.high_codebook.spread()
         from_low = doubled(torch.cat((low_found.whitened, low_change, low_found.distance), 1))
         features = torch.cat((from_low[:, :-1], high_found.whitened, high_change), 1)
-        return Evidence(features, torch.cat((from_low[:, -1:], high_found.distance), 1))
+        # Foreign codes deviate a hundredfold, which is more than a training without normalisation stands.
+        return Evidence(features.asinh(), torch.cat((from_low[:, -1:], high_found.distance), 1))
 
     def detect(self, restricted: Restricted, general: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)`` of the detection module, at the images' size."""
