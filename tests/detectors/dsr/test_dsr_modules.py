@@ -161,7 +161,7 @@ def test_a_small_signal_is_the_same_in_a_crop_and_in_a_large_picture():
 
 def test_light_detection_begins_at_what_the_distances_say_and_adds_a_unet():
     module, evidence, distances = LightDetection(5, 4), torch.randn(2, 5, 16, 24), torch.randn(2, 2, 16, 24)
-    total = distances.sum(1, keepdim=True) - 3
+    total = (distances.sum(1, keepdim=True) - 3) / 2
     torch.testing.assert_close(module(evidence, distances), torch.cat((-total, total), 1))
     nn.init.normal_(module.unet.out.weight)
     learnt = module.unet(torch.cat((evidence, distances), 1))
