@@ -83,7 +83,7 @@ class LightDetection(nn.Module):
         self.unet = LightUNet(channels_in + 2, width)
         zero_start(self.unet.out)
         self.first_guess = nn.Conv2d(2, 2, 1)
-        # As likely as not anomalous from 3 together, which one position in 1,000 of held-out normal tiles reaches.
+        # Even odds at 3 together, which one position in a thousand of held-out normal tiles reaches.
         self.first_guess.weight = nn.Parameter(torch.tensor([[-0.5, -0.5], [0.5, 0.5]])[:, :, None, None])
         self.first_guess.bias = nn.Parameter(torch.tensor([1.5, -1.5]))
 
