@@ -53,19 +53,26 @@ def double_conv(channels_in: int, channels_middle: int, channels_out: int) -> nn
 
 
 class PreActivationBlock(nn.Module):
-    """``x + conv3x3(relu(norm(conv3x3(relu(norm(x))))))`` with InstanceNorm; 1x1 first where channels change.
+    """``x + conv3x3(relu(norm(conv3x3(relu(norm(x))))))``; 1x1 first where channels change.
 
     The residual way round the convolutions is what makes short trainings work (docs/experiments.md).
+
+    Args:
+        channels_in: Of x.
+        channels_out: Of what comes out.
+        normalised: Whether norm is InstanceNorm or nothing. With it, the signal of a defect depends on how much
+            of the picture it takes.
     """
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, normalised: bool) -> None:
         super().__init__()
         same = channels_in == channels_out
         self.projection = nn.Identity() if same else nn.Conv2d(channels_in, channels_out, 1)
         self.conv1 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.norm1, self.norm2 = (
-            nn.GroupNorm(channels_out, channels_out, affine=False) for _ in range(2)
+            nn.GroupNorm(channels_out, channels_out, affine=False) if normalised else nn.Identity()
+            for _ in range(2)
         )  # InstanceNorm, see conv_norm_relu
 
     def forward(self, features: Tensor) -> Tensor:

@@ -182,8 +182,8 @@ PRESETS = {
             rotation_share=0.0,
             smudge_rotation_share=0.0,
         ),
-        detection_stage=StageConfig(steps=4000, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=30),
-        upsampling_stage=StageConfig(steps=400, batch_size=8, learning_rate=1e-3, schedule="cosine", warmup=20),
+        detection_stage=StageConfig(steps=4000, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=30),
+        upsampling_stage=StageConfig(steps=400, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=20),
     ),
 }
 

@@ -14,6 +14,11 @@ from subspect.detectors.dsr.blocks import ResidualStack, doubling, halving
 from subspect.detectors.dsr.config import LatentConfig
 from subspect.detectors.dsr.quantizer import AnyCodebook, Quantized, make_codebook
 
+LOW_STRIDE = 8
+"""Pixels a low feature, to either side."""
+HIGH_STRIDE = 4
+"""Pixels a high feature, to either side."""
+
 
 class Latents(NamedTuple):
     """An image in the discrete latent space.

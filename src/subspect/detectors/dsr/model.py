@@ -13,10 +13,11 @@ from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.dsr.blocks import doubled
 from subspect.detectors.dsr.config import DsrConfig
-from subspect.detectors.dsr.latent_model import GeneralDecoder, LatentModel
+from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, GeneralDecoder, LatentModel
 from subspect.detectors.dsr.latent_weights import load_latent_model
-from subspect.detectors.dsr.light_modules import LightSubspaceRestriction, LightUNet
+from subspect.detectors.dsr.light_modules import LightDetection, LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
+from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.detectors.dsr.perceptual_model import make_latent_model
 from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
@@ -25,8 +26,22 @@ from subspect.training import Stage
 
 SIZE_MULTIPLE = 32
 # The light modules' resolutions, as fractions of the image's: that of the high features, and half.
-_DETECTION_STRIDE = 4
+_DETECTION_STRIDE = HIGH_STRIDE
 _UPSAMPLING_STRIDE = 2
+
+
+class Evidence(NamedTuple):
+    """What the light detection module sees beside both reconstructions, without gradient.
+
+    Attributes:
+        features: Inverse hyperbolic sine of how both levels deviate from the normal codes, and of what
+            restriction changed, F̃ - Q in units of the codes' spread: ``(N, 2·D, H/4, W/4)`` with D the channels
+            of both levels.
+        distances: Of the low and the high features from the normal codes, ``(N, 2, H/4, W/4)``.
+    """
+
+    features: Tensor
+    distances: Tensor
 
 
 class Restricted(NamedTuple):
@@ -36,14 +51,13 @@ class Restricted(NamedTuple):
         low: F̃ before quantisation, ``(N, D, H/8, W/8)``.
         high: F̃ before quantisation, ``(N, D, H/4, W/4)``.
         image: The object-specific reconstruction, ``(N, 3, H, W)``.
-        evidence: With light modules, Q and F̃ - Q of both levels in units of the codes' spread,
-            ``(N, 2·D, H/4, W/4)`` with D the channels of both, without gradient.
+        evidence: With light modules.
     """
 
     low: Tensor
     high: Tensor
     image: Tensor
-    evidence: Tensor | None = None
+    evidence: Evidence | None = None
 
 
 class Comparison(NamedTuple):
@@ -108,7 +122,12 @@ class Dsr(Detector):
         self.high_subspace = LightSubspaceRestriction(high, config.subspace_width)
         joined = self.latent_model.decoder.conv.in_channels
         self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
-        self.detection = LightUNet(6 * _DETECTION_STRIDE**2 + 2 * (low + high), config.detection_width)
+        # Eight bits of a feature are too few for how it deviates.
+        self.exact += ("low_normal", "high_normal")
+        height, width = (side + -side % SIZE_MULTIPLE for side in config.image_size)
+        self.low_normal = NormalCodes(low, (height // LOW_STRIDE, width // LOW_STRIDE))
+        self.high_normal = NormalCodes(high, (height // HIGH_STRIDE, width // HIGH_STRIDE))
+        self.detection = LightDetection(6 * _DETECTION_STRIDE**2 + 2 * (low + high), config.detection_width)
         self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
         zero_start(self.upsampling.out)
 
@@ -138,35 +157,59 @@ class Dsr(Detector):
         """RGB images in the channel order that the weights expect, and back."""
         return images.flip(1) if self.config.colour == "bgr" else images
 
-    def reconstruct_and_detect(self, images: Tensor) -> Comparison:
-        """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares."""
+    def reconstruct_and_detect(self, images: Tensor, places: Tensor | None = None) -> Comparison:
+        """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares.
+
+        Args:
+            images: The pictures.
+            places: Of a crop, where in the whole image its pixels are, ``(N, 2, H, W)``; see
+                `subspect.detectors.dsr.normal_codes.coordinates`.
+        """
         latents = self.latent_model.encode(images)
         low, high = latents.quantized_low.features, latents.quantized_high.features
         general = self.latent_model.decoder(self.latent_model.join(low, high))
-        restricted = self.restrict(low, high)
+        restricted = self.restrict(low, high, places)
         return Comparison(images, general, restricted.image, self.detect(restricted, general).softmax(1))
 
-    def restrict(self, low: Tensor, high: Tensor) -> Restricted:
-        """Projects quantised features of both levels onto the normal ones and draws the image from them."""
+    def restrict(self, low: Tensor, high: Tensor, places: Tensor | None = None) -> Restricted:
+        """Projects quantised features of both levels onto the normal ones and draws the image from them.
+
+        Args:
+            low: Q, ``(N, D, H/8, W/8)``.
+            high: Q, ``(N, D, H/4, W/4)``.
+            places: As ``reconstruct_and_detect`` takes them.
+        """
         model = self.latent_model
         restricted_low, restricted_high = self.low_subspace(low), self.high_subspace(high)
         joined = model.join(
             model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
         )
-        evidence = None
-        if self.config.light:
-            low_evidence = _evidence(low, restricted_low, model.low_codebook.spread())
-            high_evidence = _evidence(high, restricted_high, model.high_codebook.spread())
-            evidence = torch.cat((doubled(low_evidence), high_evidence), 1)
-        return Restricted(restricted_low, restricted_high, self.object_decoder(joined), evidence)
+        restricted = Restricted(restricted_low, restricted_high, self.object_decoder(joined))
+        return restricted._replace(evidence=self._evidence(low, high, restricted, places))
+
+    @torch.no_grad()
+    def _evidence(
+        self, low: Tensor, high: Tensor, restricted: Restricted, places: Tensor | None
+    ) -> Evidence | None:
+        if not self.config.light:
+            return None
+        low_places, high_places = (_pooled(places, stride) for stride in (LOW_STRIDE, HIGH_STRIDE))
+        low_found, high_found = self.low_normal(low, low_places), self.high_normal(high, high_places)
+        low_change = (restricted.low - low) / self.latent_model.low_codebook.spread()
+        high_change = (restricted.high - high) / self.latent_model.high_codebook.spread()
+        from_low = doubled(torch.cat((low_found.whitened, low_change, low_found.distance), 1))
+        features = torch.cat((from_low[:, :-1], high_found.whitened, high_change), 1)
+        # Foreign codes deviate a hundredfold, which is more than a training without normalisation stands.
+        return Evidence(features.asinh(), torch.cat((from_low[:, -1:], high_found.distance), 1))
 
     def detect(self, restricted: Restricted, general: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)`` of the detection module, at the images' size."""
         pictures = torch.cat((restricted.image, general), 1)
         if restricted.evidence is None:
             return self.detection(pictures)
-        evidence = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), restricted.evidence), 1)
-        return _enlarge(self.detection(evidence), _DETECTION_STRIDE)
+        features, distances = restricted.evidence
+        seen = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), features), 1)
+        return _enlarge(self.detection(seen, distances), _DETECTION_STRIDE)
 
     def refine(self, compared: Comparison) -> Tensor:
         """M_r: the probabilities ``(N, 2, H, W)`` after the upsampling module; M itself if that is off."""
@@ -182,10 +225,12 @@ class Dsr(Detector):
         return compared.mask.clamp(min=least).log() + _enlarge(correction, _UPSAMPLING_STRIDE)
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
-        """Stage 2 and, unless switched off, stage 3 (paper, section 3.6)."""
+        """Stage 2 and, unless switched off, stage 3 (paper, section 3.6); light modules need a pass before."""
+        from subspect.detectors.dsr.normal_codes_stage import NormalCodesStage
         from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
 
-        stages: list[Stage] = [DetectionStage(self, images, seed)]
+        stages: list[Stage] = [NormalCodesStage(self, images, seed)] if self.config.light else []
+        stages.append(DetectionStage(self, images, seed))
         if self.config.refine:
             stages.append(UpsamplingStage(self, images, seed))
         return stages
@@ -215,8 +260,8 @@ class Dsr(Detector):
         self.latent_source = dict(provenance.get("latent_model", {}))
 
 
-def _evidence(features: Tensor, restricted: Tensor, unit: Tensor) -> Tensor:
-    return torch.cat((features / unit, (restricted - features) / unit), 1).detach()
+def _pooled(places: Tensor | None, stride: int) -> Tensor | None:
+    return None if places is None else F.avg_pool2d(places, stride)
 
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:

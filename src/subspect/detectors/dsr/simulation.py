@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subspect.detectors.dsr.config import SimulationConfig
-from subspect.detectors.dsr.latent_model import LatentModel, Latents
+from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.simulation.latent import (
     Ranks,
@@ -22,9 +22,6 @@ from subspect.simulation.latent import (
 )
 from subspect.simulation.overlay import paint
 from subspect.simulation.perlin import pool_mask
-
-LOW_STRIDE = 8
-HIGH_STRIDE = 4
 
 
 class AnomalousLatents(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
+from subspect.detectors.dsr.normal_codes import coordinates
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
@@ -24,6 +25,20 @@ from subspect.sizes import pad_to_multiple
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
+
+
+class Varied(NamedTuple):
+    """A batch that training sees.
+
+    Attributes:
+        images: ``(N, 3, H, W)``, as the detector takes them.
+        masks: ``(N, 1, H, W)``, 1 where annotated as anomalous.
+        places: Where in the whole image the pixels are, ``(N, 2, H, W)``.
+    """
+
+    images: Tensor
+    masks: Tensor
+    places: Tensor
 
 
 class _DsrStage(Stage):
@@ -56,17 +71,20 @@ class _DsrStage(Stage):
             "simulated defect": mask.expand(-1, 3, -1, -1),
         }
 
-    def varied(self, batch: tuple[Tensor, Tensor], rotated: float) -> tuple[Tensor, Tensor]:
-        """Images as the detector takes them and masks: a share rotated, cropped, padded as for inference."""
-        joined = torch.cat(batch, 1)
+    def varied(self, batch: tuple[Tensor, Tensor], rotated: float) -> Varied:
+        """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
+        images, masks = batch
+        places = coordinates((images.shape[2], images.shape[3]), images.device)
+        joined = torch.cat((images, masks, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
             joined = rotate_some(joined, rotated, self.step_generator("rotation"))
         if self.detector.config.training_crop:
             side = self.detector.config.training_crop
-            joined = crop_randomly(joined, joined[:, 3:], side, self.step_generator("crop"))
+            joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop"))
         padded, _ = pad_to_multiple(joined, SIZE_MULTIPLE)
         padded = padded.contiguous(memory_format=torch.channels_last)
-        return self.detector.reorder(padded[:, :3]), (padded[:, 3:] > 0.5).float()
+        images, masks, places = padded[:, :3], padded[:, 3:4], padded[:, 4:]
+        return Varied(self.detector.reorder(images), (masks > 0.5).float(), places)
 
 
 class DetectionStage(_DsrStage):
@@ -116,7 +134,7 @@ class DetectionStage(_DsrStage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)`` and masks ``(N, 1, H, W)``."""
-        images, annotation = self.varied(batch, self.simulation.rotation_share)
+        images, annotation, places = self.varied(batch, self.simulation.rotation_share)
         annotated = annotation.flatten(1).any(1)
         with torch.no_grad():
             latents = self.detector.latent_model.encode(images)
@@ -124,7 +142,7 @@ class DetectionStage(_DsrStage):
             model = self.detector.latent_model
             general = model.decoder(model.join(anomalous.low, anomalous.high))
             target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
-        restricted = self.detector.restrict(anomalous.low, anomalous.high)
+        restricted = self.detector.restrict(anomalous.low, anomalous.high, places)
         losses = self._losses(images, latents, restricted, ~annotated)
         # As the reference; without an image loss only the focal loss is left to teach the decoder.
         if self.detector.config.image_loss_weight:
@@ -196,12 +214,12 @@ class UpsamplingStage(_DsrStage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
-        images, _no_mask = self.varied(batch, self.simulation.smudge_rotation_share)
+        images, _no_mask, places = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
         size = (images.shape[2], images.shape[3])
         mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
         with torch.no_grad():
-            coarse = self.detector.reconstruct_and_detect(smudge(images, mask, generator))
+            coarse = self.detector.reconstruct_and_detect(smudge(images, mask, generator), places)
         logits = self.detector.refine_logits(coarse)
         loss = focal_loss(logits.softmax(1).float(), mask)
         self.log("focal", loss, prog_bar=True)
