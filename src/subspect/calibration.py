@@ -141,9 +141,9 @@ def check_retiling(calibrated: Tiling | None, asked: Tiling, threshold: float | 
     """
     if threshold is None:
         raise ValueError(
-            f"the threshold was calibrated on {calibrated or 'whole pictures'}, and says nothing of {asked}: they"
-            " show the surface at another scale, and a picture of many tiles has as many chances to exceed it."
-            " Calibrate the detector for them by subspect calibrate, or give a threshold of your own"
+            f"the threshold was calibrated on {calibrated or 'whole pictures'} and says nothing of {asked},"
+            " which show the surface at another scale, and of which each may exceed it: calibrate the detector"
+            " for them (subspect calibrate), or give a threshold"
         )
 
 

@@ -85,7 +85,8 @@ def _check(detector: Detector, table: Table, protocol: str) -> None:
     looked_at = detector.config.tiling or detector.config.image_size
     if protocol == "paper" and looked_at != PAPER_SIZE:
         raise ValueError(
-            f"the protocol 'paper' is defined for detectors of 256x256, this one works at {looked_at}; use 'whole'"
+            "the protocol 'paper' is defined for detectors of 256x256, this one works at"
+            f" {looked_at}; use 'whole'"
         )
     if len(table.categories) > 1:
         raise ValueError(

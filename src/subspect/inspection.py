@@ -279,7 +279,7 @@ def unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
     if array.dtype in (np.uint8, np.uint16):
         scaled = array.astype(np.float32) / np.float32(255 if array.dtype == np.uint8 else 65535)
     elif np.issubdtype(array.dtype, np.floating):
-        scaled = array.astype(np.float32)
+        scaled = array.astype(np.float32, copy=False)
         if not (scaled.min() >= 0 and scaled.max() <= 1):
             raise ValueError(f"a float picture lies in [0, 1], got {scaled.min():g} to {scaled.max():g}")
     else:

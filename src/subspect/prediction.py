@@ -1,4 +1,4 @@
-"""Detectors in PyTorch on pictures: prepared, batched, checked; in tiles where the detector is made for them."""
+"""Detectors in PyTorch on pictures: cut into tiles if need be, prepared, batched, checked."""
 
 from __future__ import annotations
 

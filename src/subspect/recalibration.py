@@ -58,8 +58,8 @@ def recalibrate(
     seen = set(provenance.get("not_to_judge", ()))
     if known := len(seen & distinct.keys()):
         logger.warning(
-            "%d of %d pictures were used in the detector's training or calibration; scores of those it was trained"
-            " on are too low, and thresholds with them",
+            "%d of %d pictures were used in the detector's training or calibration; those that it was trained"
+            " on have scores that are too low, so that the threshold may be, too",
             known,
             len(distinct),
         )

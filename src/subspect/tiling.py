@@ -1,11 +1,12 @@
 """Tiling: large pictures looked at in overlapping tiles, what is found in each blended into one.
 
-With NumPy alone, since exported detectors look at tiles, too. The map of a picture is the mean of the maps of its
-tiles, weighted so that each tile counts for less towards its edges, where it shows little of what is around, and
-for nothing beyond: wherever tiles overlap, one fades out as its neighbour fades in. The score of a picture is that
-of its most anomalous tile, so that every detector scores as it always does. A tile finds whatever lies within it,
-so a defect across the edge of one tile scores in its neighbour as it would in the middle, if the tiles overlap by
-what the score takes together (at most 20 pixels of the size that the detector sees).
+With NumPy alone, since exported detectors look at tiles, too.
+
+The map of a picture is the weighted mean of the maps of its tiles: wherever tiles overlap, one fades out
+towards its edge, where it shows little of what is around, as its neighbour fades in. The score of a picture is
+that of its most anomalous tile, so every detector scores as it always does. A tile finds whatever lies within
+it; therefore a defect across the edge of one scores in its neighbour as it would in the middle, provided that
+tiles overlap by what a score takes together (21 pixels at most, of the size that the detector sees).
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Tile(NamedTuple):
 
     Attributes:
         window: Its rows and columns.
-        row_shares: ``(h,)``; its share in the pixel at row i and column j is ``row_shares[i]·column_shares[j]``.
+        row_shares: ``(h,)``; its share in the pixel (i, j) is ``row_shares[i]·column_shares[j]``.
         column_shares: ``(w,)``.
     """
 
@@ -84,7 +85,7 @@ def pictures_at_once(tiling: Tiling | None) -> int:
 
 
 def pad_to_tile(picture: npt.NDArray[ScalarT], tiling: Tiling) -> npt.NDArray[ScalarT]:
-    """A picture ``(H, W, 3)`` or mask ``(H, W)``, extended to the size of a tile where it is smaller, reflected at its edges."""
+    """A picture ``(H, W, 3)`` or mask ``(H, W)``, reflected at its edges where it is smaller than a tile."""
     missing = [max(0, side - length) for length, side in zip(picture.shape[:2], tiling.tile, strict=True)]
     if not any(missing):
         return picture
@@ -95,7 +96,7 @@ def pad_to_tile(picture: npt.NDArray[ScalarT], tiling: Tiling) -> npt.NDArray[Sc
 def lay_tiles(size: tuple[int, int], tiling: Tiling) -> list[Tile]:
     """The tiles of a picture of at least their size, row by row.
 
-    Together they show every pixel, and at every pixel their shares sum to 1. They are spread evenly, so that they
+    Together they show every pixel, and at every pixel their shares sum to 1. They are spread evenly, so they
     may overlap by more than is asked for.
     """
     rows, columns = (_along(*lengths, tiling.overlap) for lengths in zip(size, tiling.tile, strict=True))

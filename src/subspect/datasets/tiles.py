@@ -45,8 +45,8 @@ class _Cut(NamedTuple):
 class TrainingTiles(TrainingImages):
     """The tiles of the training images of one category, each like an image of its own, all of them in memory.
 
-    Where they do not fit there, as many are drawn from each picture as do. Of anomalous pictures those are left out
-    that show none of the defects. Tiles of one picture are of one group.
+    Where they do not fit there, as many are drawn from each picture as do. Of anomalous pictures, tiles that
+    show no defect are left out. Tiles of one picture are of one group.
     """
 
     def __init__(

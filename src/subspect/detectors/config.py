@@ -18,7 +18,7 @@ class DetectorConfig:
         image_size: Height and width that pictures, or their tiles, are resized to.
         antialias: Whether shrinking a picture averages over the pixels that fall together. OpenCV's
             bilinear resize, which the reference implementations use, does not.
-        tiling: How pictures are cut into tiles, each of which is then looked at like a picture; None if they are
+        tiling: How pictures are cut into tiles, each of which is looked at like a picture; None if they are
             looked at whole.
         least_side: What neither height nor width may be below; of the method, not a setting.
     """

@@ -80,8 +80,8 @@ def _wanted_size(tiling: Tiling | None, size: Size | None) -> Size | None:
         return size
     if tiling.tile != size:
         raise ValueError(
-            f"the detector looks at {tiling}, so its export cannot be for {size[0]}x{size[1]} pixels only; leave out"
-            f" --size, or give {tiling.tile[0]}x{tiling.tile[1]}"
+            f"the detector looks at {tiling}, so its export cannot be for {size[0]}x{size[1]} pixels only;"
+            f" leave out --size, or give {tiling.tile[0]}x{tiling.tile[1]}"
         )
     return None
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
 from subspect.calibration import check_retiling
+from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
 from subspect.serving.description import Description, ExportError, read_description
 from subspect.serving.engines import Engine, start_engine
 from subspect.tiling import Tiling, score_tiles
@@ -60,8 +60,8 @@ def _check_tiles(folder: Path, description: Description) -> None:
     wanted, tiling = description.picture_size, description.tiling
     if wanted is not None and tiling is not None and tiling.tile != wanted:
         raise ExportError(
-            f"{folder} was exported for {wanted[0]}x{wanted[1]} pixels only, so it cannot be given {tiling}; export"
-            " it without --size, or with that of the tiles"
+            f"{folder} was exported for {wanted[0]}x{wanted[1]} pixels only, so it cannot be given {tiling};"
+            " export it without --size, or with that of the tiles"
         )
 
 
