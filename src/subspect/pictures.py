@@ -131,7 +131,7 @@ def save_picture(path: Path, picture: Picture) -> None:
 
 
 def _in_strips(draw: Callable[..., Picture], *arrays: npt.NDArray[Any]) -> Picture:
-    """What is drawn of arrays ``(H, W, …)`` row by row, some rows at a time, so that large pictures take little."""
+    """What is drawn of arrays ``(H, W, …)`` pixel by pixel, some rows at a time: large pictures take less."""
     starts = range(0, max(1, len(arrays[0])), _STRIP)
     return np.concatenate([draw(*(array[start : start + _STRIP] for array in arrays)) for start in starts])
 
