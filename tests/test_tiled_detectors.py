@@ -1,4 +1,4 @@
-"""A detector that looks at tiles, wherever detectors are used: its maps depend on pixels alone, so all is known."""
+"""A detector that looks at tiles, wherever detectors are used; its maps depend on pixels alone."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,6 @@ from subspect.gallery import examine
 from subspect.inspection import inspect_files
 from subspect.loading import load
 from subspect.prediction import DetectorInspector
-from subspect.regions import Region
 from subspect.runs import calibrate_detector
 from subspect.serving.description import ExportError
 from subspect.tiling import TILES_AT_ONCE, Tiling
@@ -53,7 +52,7 @@ def test_a_large_picture_is_inspected_at_its_own_scale_in_batches_of_tiles():
     expected[30:33, 25:30] = 0.3
     np.testing.assert_allclose(inspection.anomaly_map, expected, atol=1e-6)
     (region,) = inspection.regions
-    assert (region.box, region.area) == Region((25, 30, 30, 33), 15, 0.3, (25, 30)).box or region.area == 15
+    assert (region.box, region.area) == ((25, 30, 30, 33), 15)
     assert sum(batch[0] for batch in detector.batches) == 4 * 6
     assert {batch[1:] for batch in detector.batches} == {(3, 32, 32)}
     assert max(batch[0] for batch in detector.batches) <= TILES_AT_ONCE
