@@ -1,7 +1,7 @@
 """Memory and processor time of inspecting one large picture in tiles, reading and drawing included.
 
-Run ``python benchmarks/high_resolution.py DETECTOR HEIGHTxWIDTH``: a run trained with ``--tile``, or its export.
-The picture is noise around mid-grey.
+Run ``python benchmarks/high_resolution.py DETECTOR HEIGHTxWIDTH``: a run trained with ``--tile``, or its
+export. The picture is noise around mid-grey.
 """
 
 from __future__ import annotations

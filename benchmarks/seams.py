@@ -1,9 +1,9 @@
 """Does a defect across a seam score as without the seam?
 
-A dark disc is planted into a strip of two tiles, on the middle of what they share, where each sees it nearest to
-its edge. The score is compared with that of a tile which has the disc in its middle, for overlaps of a quarter of a
-tile, an eighth, and none. Run ``python benchmarks/seams.py RUN PICTURES``: a run trained with ``--tile``, a folder
-of normal pictures at least two tiles wide.
+A dark disc is planted into a strip of two tiles, on the middle of what they share, where each sees it
+nearest to its edge. The score is compared with that of a tile which has the disc in its middle, for
+overlaps of a quarter of a tile, an eighth, and none. Run ``python benchmarks/seams.py RUN PICTURES``: a run
+trained with ``--tile``, a folder of normal pictures at least two tiles wide.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(run: str, folder: str) -> None:
             tiling = Tiling(inspector.tiling.tile, int(share * inspector.tiling.tile[1]))
             ratios = [_ratio(inspector, picture, tiling, radius) for picture in pictures]
             print(
-                f"radius {radius}, overlap {tiling.overlap}: score across the seam, relative to that without it:"
+                f"radius {radius}, overlap {tiling.overlap}: score across a seam relative to that without:"
                 f" median {np.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} times"
             )
 
