@@ -1,5 +1,7 @@
 """Tiling: where tiles lie and what they weigh by hand, blends and scores against the whole picture."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
@@ -92,6 +94,22 @@ def test_never_more_than_a_batch_of_tiles_is_handed_over():
     assert max(map(len, handed)) == TILES_AT_ONCE
     assert {shape for shapes in handed for shape in shapes} == {(16, 16, 3)}
     assert sum(map(len, handed)) == 8 * 8
+
+
+@pytest.mark.parametrize("size", [(4000, 6000), (256, 4096)])
+def test_beyond_picture_and_map_memory_is_that_of_a_batch(size):
+    picture = np.broadcast_to(np.float32(0.5), (*size, 3))  # takes no memory
+    tracemalloc.start()
+    try:
+        blended, _ = score_tiles(
+            lambda tiles: [(tile[..., 1].copy(), 0.0) for tile in tiles], picture, Tiling((256, 256), 64)
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert blended.nbytes == 4 * size[0] * size[1]
+    assert peak < blended.nbytes + (TILES_AT_ONCE + 8) * 4 * 256**2  # the maps of a batch, some of their size
+    np.testing.assert_allclose(blended, 0.5, atol=1e-6)
 
 
 def filtered_score(anomaly_map, side=21):
