@@ -2,39 +2,46 @@
 
 A dark disc is planted into a strip of two tiles, on the middle of what they share, where each sees it
 nearest to its edge. The score is compared with that of a tile which has the disc in its middle, for
-overlaps of a quarter of a tile, an eighth, and none. Run ``python benchmarks/seams.py RUN PICTURES``: a run
-trained with ``--tile``, a folder of normal pictures at least two tiles wide.
+overlaps of a quarter of a tile, an eighth, and none. Run ``python benchmarks/seams.py DETECTOR PICTURES
+TILE``: a run or an export, and a folder of normal pictures, of which the first that are large enough serve.
 """
 
 from __future__ import annotations
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from subspect.images import find_images, read_image
+from subspect.images import decode, find_images, read_image
 from subspect.inspection import FloatArray, Inspector
 from subspect.loading import load
 from subspect.tiling import Tiling, score_tiles
 
+PICTURES = 8
 RADII = (4, 12)
 DEPTH = 0.3
 
 
-def main(run: str, folder: str) -> None:
+def main(detector: str, folder: str, tile: int) -> None:
     """Prints, for each size of the disc and each overlap, how the scores compare."""
-    inspector = load(run)
-    assert inspector.tiling is not None, f"{run} looks at whole pictures"
-    pictures = [read_image(path) for path in find_images(Path(folder))]
+    inspector = load(detector, tile=tile, threshold=0.0)
+    large = (path for path in find_images(Path(folder)) if _is_large(path, tile))
+    pictures = [read_image(path) for path in islice(large, PICTURES)]
     for radius in RADII:
-        for share in (1 / 4, 1 / 8, 0):
-            tiling = Tiling(inspector.tiling.tile, int(share * inspector.tiling.tile[1]))
+        for overlap in (tile // 4, tile // 8, 0):
+            tiling = Tiling((tile, tile), overlap)
             ratios = [_ratio(inspector, picture, tiling, radius) for picture in pictures]
             print(
-                f"radius {radius}, overlap {tiling.overlap}: score across a seam relative to that without:"
+                f"radius {radius}, overlap {overlap}: score across a seam relative to that without:"
                 f" median {np.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} times"
             )
+
+
+def _is_large(path: Path, tile: int) -> bool:
+    height, width = decode(path).pixels.shape[:2]
+    return height >= tile and width >= 2 * tile
 
 
 def _ratio(inspector: Inspector, picture: FloatArray, tiling: Tiling, radius: int) -> float:
@@ -50,4 +57,4 @@ def _ratio(inspector: Inspector, picture: FloatArray, tiling: Tiling, radius: in
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
