@@ -19,9 +19,9 @@ class BrightnessDetector(Detector):
 
     method = "brightness"
 
-    def __init__(self, image_size=(32, 32), *, calibrated=True):
+    def __init__(self, image_size=(32, 32), *, calibrated=True, tiling=None):
         super().__init__()
-        self.config = (AnySize if image_size is None else DetectorConfig)(image_size=image_size)
+        self.config = (AnySize if image_size is None else DetectorConfig)(image_size=image_size, tiling=tiling)
         if calibrated:
             levels = [index / 1000 for index in range(100)]
             self.calibration = calibrate(levels, [np.array(levels, dtype=np.float32)], 0.01)

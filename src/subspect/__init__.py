@@ -15,12 +15,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subspect.api import evaluate, train
+    from subspect.api import calibrate, evaluate, train
     from subspect.loading import load
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "train"]
-_MODULES = {"evaluate": "subspect.api", "load": "subspect.loading", "train": "subspect.api"}
+__all__ = ["calibrate", "evaluate", "load", "train"]
+_MODULES = {
+    "calibrate": "subspect.api",
+    "evaluate": "subspect.api",
+    "load": "subspect.loading",
+    "train": "subspect.api",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The Python interface: train and evaluate in one call each; `subspect.loading` has the third."""
+"""The Python interface: train, calibrate and evaluate in one call each; `subspect.loading` has the fourth."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from subspect.detectors.registry import find_preset
 from subspect.evaluation import evaluate as evaluate_detector
 from subspect.inspection import Inspector
 from subspect.prediction import DetectorInspector
+from subspect.recalibration import recalibrate
 from subspect.results import Protocol, Results
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, configured
 from subspect.runs import train as train_run
 from subspect.storage import find_detector, load_detector, read_description
+from subspect.tiling import make_tiling
 
 
 def train(
@@ -29,6 +31,8 @@ def train(
     settings: Sequence[str] = (),
     seed: int = 0,
     textures: str | Path | None = None,
+    tile: int | tuple[int, int] | None = None,
+    overlap: int | None = None,
     resume: bool = False,
 ) -> Inspector:
     """Trains, calibrates and saves a detector; ``subspect train`` has every option.
@@ -40,11 +44,13 @@ def train(
         category: Which product or surface, if there are several.
         method: Name of the method.
         preset: Name of its preset.
-        image_size: Height and width that pictures are resized to.
+        image_size: Height and width that pictures, or their tiles, are resized to.
         steps: Length of the training; stages keep their proportions.
         settings: Single values of the configuration, ``FIELD=VALUE``.
         seed: Of splits, weights, order and simulation.
         textures: Folder of pictures that methods which simulate defects with textures take them from.
+        tile: Side, or height and width, of the tiles that large pictures are looked at in; None for whole ones.
+        overlap: Pixels that tiles share; None for a quarter of their shorter side.
         resume: Continue a run that was stopped.
 
     Returns:
@@ -54,12 +60,59 @@ def train(
         ValueError: The data or the configuration cannot be used; the message says why.
         FileExistsError: The output folder holds another run.
     """
-    config = configured(find_preset(method, preset), settings=settings, image_size=image_size, steps=steps)
+    config = configured(
+        find_preset(method, preset),
+        settings=settings,
+        image_size=image_size,
+        steps=steps,
+        tiling=make_tiling(tile, overlap),
+    )
     data = DataOptions(str(Path(root).resolve()), layout, category, seed)
     folder = None if textures is None else str(Path(textures).resolve())
     run = TrainingRun(method, config, data, seed, textures=folder)
     detector = train_run(run, Path(output), RunOptions(resume=resume))
     return DetectorInspector(detector)
+
+
+def calibrate(
+    detector: str | Path,
+    pictures: Sequence[str | Path],
+    output: str | Path,
+    *,
+    tile: int | tuple[int, int] | None = None,
+    overlap: int | None = None,
+    false_alarm_rate: float | None = None,
+    device: str = "cpu",
+) -> Inspector:
+    """Writes a detector with thresholds from other normal pictures, and otherwise the same.
+
+    Args:
+        detector: Folder of a saved detector, or of the run that made it.
+        pictures: Normal ones that it was not trained on.
+        output: Folder of the new detector.
+        tile: Side, or height and width, of the tiles that pictures are looked at in from now on; None leaves it
+            as it is.
+        overlap: Pixels that tiles share; None for a quarter of their shorter side.
+        false_alarm_rate: None takes 0.01, or the smallest rate that the pictures support.
+        device: For example ``cpu`` or ``cuda``.
+
+    Returns:
+        The new detector, ready for pictures.
+
+    Raises:
+        FileExistsError: The output exists.
+        StorageError: There is no detector, or it is damaged.
+        ValueError: A picture cannot be read, or there are too few.
+    """
+    made = recalibrate(
+        Path(detector),
+        [Path(picture) for picture in pictures],
+        Path(output),
+        tiling=make_tiling(tile, overlap),
+        false_alarm_rate=false_alarm_rate,
+        device=device,
+    )
+    return DetectorInspector(made, device)
 
 
 def evaluate(

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from subspect.tiling import Tiling
+
 DEFAULT_RATE = 0.01
 """False-alarm rate aimed at unless asked otherwise; raised to the smallest rate the images support."""
 
@@ -102,6 +104,47 @@ def calibrate(
         threshold=conformal_threshold(ordered, rate),
         map_threshold=float(levels[LEVEL_SHARES.index(OUTLINE_SHARE)]),
     )
+
+
+def check_rate(rate: float | None, count: int) -> None:
+    """Finds a false-alarm rate that cannot be had before any work is done, not after.
+
+    Args:
+        rate: What is asked for; None for whatever can be had.
+        count: Images to calibrate with.
+
+    Raises:
+        ValueError: The images do not support it.
+    """
+    if rate is None:
+        return
+    if not 0 < rate < 1:
+        raise ValueError(f"a false alarm rate lies between 0 and 1, got {rate:g}")
+    if rate * (count + 1) < 1 - 1e-9:
+        needed = math.ceil(1 / rate - 1e-9) - 1
+        raise ValueError(
+            f"a false alarm rate of {rate:g} needs {needed} normal images for calibration, but {count} are held"
+            f" out; ask for at least {smallest_rate(count):.4g}, add images, or hold out a larger share"
+        )
+
+
+def check_retiling(calibrated: Tiling | None, asked: Tiling, threshold: float | None) -> None:
+    """Makes sure that a calibration is not taken for pictures that are looked at in another way.
+
+    Args:
+        calibrated: How the calibration images were cut up; None if they were looked at whole.
+        asked: How pictures are to be cut up, otherwise than these.
+        threshold: The user's own, which needs no calibration.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if threshold is None:
+        raise ValueError(
+            f"the threshold was calibrated on {calibrated or 'whole pictures'} and says nothing of {asked},"
+            " which show the surface at another scale, and of which each may exceed it: calibrate the detector"
+            " for them (subspect calibrate), or give a threshold"
+        )
 
 
 def smallest_rate(count: int) -> float:

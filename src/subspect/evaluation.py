@@ -17,6 +17,7 @@ from subspect.metrics import PixelScores, image_metrics
 from subspect.prediction import predict
 from subspect.results import ImageRow, Metrics, Protocol, Results
 from subspect.sizes import resize
+from subspect.tiling import pictures_at_once
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -30,7 +31,7 @@ def evaluate(
     *,
     protocol: Protocol = "whole",
     device: torch.device | str = "cpu",
-    batch_size: int = 8,
+    batch_size: int | None = None,
 ) -> Results:
     """Evaluates a detector on the test split of one category.
 
@@ -39,7 +40,7 @@ def evaluate(
         table: Samples of one category; those of other splits are left out.
         protocol: How maps and masks are compared, see `Protocol`.
         device: For example ``cpu`` or ``cuda``.
-        batch_size: Images a batch; it has no influence on the results.
+        batch_size: Images read at once; it has no influence on the results.
 
     Raises:
         ValueError: There are no test images, several categories, an unknown protocol, or one that the
@@ -51,8 +52,9 @@ def evaluate(
     detector = detector.to(device).eval()
     pixels: dict[str, PixelScores] = {defect: PixelScores() for defect in _kinds(samples)}
     scores: list[float] = []
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
+    at_once = batch_size or pictures_at_once(detector.config.tiling)
+    for start in range(0, len(samples), at_once):
+        batch = samples[start : start + at_once]
         pictures = [read_image(sample.path) for sample in batch]
         for sample, picture, scored in zip(batch, pictures, predict(detector, pictures, device), strict=True):
             scores.append(scored.score)
@@ -80,10 +82,11 @@ def align(anomaly_map: FloatArray, mask: BoolArray, protocol: Protocol) -> tuple
 def _check(detector: Detector, table: Table, protocol: str) -> None:
     if protocol not in get_args(Protocol):
         raise ValueError(f"unknown protocol {protocol!r}; there are: {', '.join(get_args(Protocol))}")
-    if protocol == "paper" and detector.config.image_size != PAPER_SIZE:
+    looked_at = detector.config.tiling or detector.config.image_size
+    if protocol == "paper" and looked_at != PAPER_SIZE:
         raise ValueError(
             "the protocol 'paper' is defined for detectors of 256x256, this one works at"
-            f" {detector.config.image_size}; use 'whole'"
+            f" {looked_at}; use 'whole'"
         )
     if len(table.categories) > 1:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from subspect.prediction import DetectorInspector
 from subspect.regions import outline_level
 from subspect.results import ImageRow, Results
 from subspect.sizes import resize
+from subspect.tiling import blend_tiles
 
+FloatArray = npt.NDArray[np.float32]
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 PAGE = "index.html"
 _HEIGHT = 160
@@ -145,11 +147,25 @@ def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     return read_mask(sample.mask_paths, sample.mask_level)
 
 
-def _inner_pictures(inspector: DetectorInspector, picture: npt.NDArray[np.float32]) -> Arrays:
-    """The detector's inner pictures, brought to the size of the picture that they belong to."""
+def _inner_pictures(inspector: DetectorInspector, picture: FloatArray) -> Arrays:
+    """The detector's inner pictures, at the size of the picture that they belong to; those of tiles blended."""
+    names: list[str] = []
+
+    def look(parts: Sequence[FloatArray]) -> list[FloatArray]:
+        drawn = [_drawn(inspector, part) for part in parts]
+        names[:] = drawn[0]
+        return [np.concatenate([*each.values()], axis=2) for each in drawn]
+
+    tiling = inspector.tiling
+    joined = look([picture])[0] if tiling is None else blend_tiles(look, picture, tiling)
+    return {name: as_rgb(joined[..., 3 * place : 3 * place + 3]) for place, name in enumerate(names)}
+
+
+def _drawn(inspector: DetectorInspector, picture: FloatArray) -> dict[str, FloatArray]:
+    """The inner pictures ``(H, W, 3)`` of a picture or tile."""
     detector, size = inspector.detector, (picture.shape[0], picture.shape[1])
     drawn = detector.inner_pictures(detector.prepare(picture)[None].to(inspector.device))
     return {
-        name: as_rgb(resize(images[0].cpu(), size, antialias=True).permute(1, 2, 0).numpy())
+        name: resize(images[0].cpu(), size, antialias=True).permute(1, 2, 0).numpy()
         for name, images in drawn.items()
     }

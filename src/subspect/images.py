@@ -209,7 +209,9 @@ def _pillow_pixels(image: Image.Image) -> NDArray[np.uint8] | NDArray[np.uint16]
 
 
 def _unit_range(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.float32]:
-    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+    values = pixels.astype(np.float32)
+    values /= np.float32(np.iinfo(pixels.dtype).max)  # in place, since pictures may be large
+    return values
 
 
 def _above(pixels: NDArray[np.uint8] | NDArray[np.uint16], level: int) -> NDArray[np.bool_]:

@@ -22,11 +22,11 @@ from subspect.files import write_atomically
 from subspect.images import ImageError, read_image
 from subspect.pictures import Picture, as_rgb, draw_outline, overlay_heat, save_picture, side_by_side
 from subspect.regions import Region, find_regions, outline_level
+from subspect.tiling import Tiling, pictures_at_once
 
 FloatArray = npt.NDArray[np.float32]
 Source = npt.NDArray[np.generic] | str | Path
 
-BATCH_SIZE = 8
 RESULTS, PICTURES, MAPS = "results.jsonl", "pictures", "maps"
 
 
@@ -88,18 +88,22 @@ class Inspector(ABC):
     Attributes:
         threshold: A picture with a higher score is anomalous.
         map_threshold: Level of the anomaly map at which defects are outlined.
+        tiling: How pictures are cut up; None if they are looked at whole.
     """
 
-    def __init__(self, calibration: Calibration | None, threshold: float | None) -> None:
+    def __init__(
+        self, calibration: Calibration | None, threshold: float | None, tiling: Tiling | None = None
+    ) -> None:
         """Chooses the thresholds.
 
         Args:
             calibration: Of what scores; None if it has none.
             threshold: Replaces the calibrated one. Without a calibration defects are outlined at this level,
                 too.
+            tiling: How pictures are cut up.
 
         Raises:
-            ValueError: There is neither.
+            ValueError: There is neither calibration nor threshold.
         """
         if threshold is None:
             if calibration is None:
@@ -110,6 +114,7 @@ class Inspector(ABC):
             threshold = calibration.threshold
         self.threshold = float(threshold)
         self.map_threshold = self.threshold if calibration is None else calibration.map_threshold
+        self.tiling = tiling
 
     @abstractmethod
     def score(self, pictures: Sequence[FloatArray]) -> list[Scored]:
@@ -126,7 +131,7 @@ class Inspector(ABC):
     def __call__(self, source: list[Source]) -> list[Inspection]: ...
 
     def __call__(self, source: Source | list[Source]) -> Inspection | list[Inspection]:
-        """Inspects one picture or a list of them (in batches, where their sizes agree).
+        """Inspects one picture or a list of them (in batches, where their sizes agree and they are not tiled).
 
         Args:
             source: A path, or an array ``(H, W)`` or ``(H, W, 3)`` RGB: uint8, uint16, float in [0, 1].
@@ -138,7 +143,8 @@ class Inspector(ABC):
         """
         if not isinstance(source, (list, tuple)):
             return self._inspect([source])[0]
-        batches = [source[start : start + BATCH_SIZE] for start in range(0, len(source), BATCH_SIZE)]
+        size = pictures_at_once(self.tiling)
+        batches = [source[start : start + size] for start in range(0, len(source), size)]
         return [inspection for batch in batches for inspection in self._inspect(batch)]
 
     def _inspect(self, sources: Sequence[Source]) -> list[Inspection]:
@@ -273,7 +279,7 @@ def unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:
     if array.dtype in (np.uint8, np.uint16):
         scaled = array.astype(np.float32) / np.float32(255 if array.dtype == np.uint8 else 65535)
     elif np.issubdtype(array.dtype, np.floating):
-        scaled = array.astype(np.float32)
+        scaled = array.astype(np.float32, copy=False)
         if not (scaled.min() >= 0 and scaled.max() <= 1):
             raise ValueError(f"a float picture lies in [0, 1], got {scaled.min():g} to {scaled.max():g}")
     else:

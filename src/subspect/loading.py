@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from subspect.calibration import check_retiling
 from subspect.inspection import Inspector
 from subspect.serving.description import is_export
+from subspect.tiling import make_tiling
 
 
 def load(
@@ -14,6 +16,8 @@ def load(
     device: str = "cpu",
     threshold: float | None = None,
     false_alarm_rate: float | None = None,
+    tile: int | tuple[int, int] | None = None,
+    overlap: int | None = None,
 ) -> Inspector:
     """A detector from disk, ready for pictures; an exported one needs no torch (unless it is a torch export).
 
@@ -22,6 +26,9 @@ def load(
         device: For example ``cpu`` or ``cuda``.
         threshold: Replaces the calibrated one.
         false_alarm_rate: Chooses the threshold anew from the calibration.
+        tile: Side, or height and width, of the tiles that pictures are looked at in; None for what the detector
+            was trained and calibrated for.
+        overlap: Pixels that tiles share; None for a quarter of their shorter side.
 
     Returns:
         An object that takes an array, a path or a list of those, and returns anomaly map, anomaly score,
@@ -31,15 +38,16 @@ def load(
         StorageError: There is no detector, or it is damaged.
         ExportError: The export is damaged, of a newer version, or cannot be run here.
         ValueError: The detector has no calibration and no threshold is given, both a threshold and a rate are,
-            or the calibration does not support the rate.
+            the calibration does not support the rate, or is for other tiles.
     """
     if threshold is not None and false_alarm_rate is not None:
         raise ValueError("a threshold and a false-alarm rate exclude each other; give one of them")
+    tiling = make_tiling(tile, overlap)
     folder = Path(path)
     if is_export(folder):
         from subspect.serving.exported import load_export
 
-        return load_export(folder, device, threshold, false_alarm_rate)
+        return load_export(folder, device, threshold, false_alarm_rate, tiling)
     from subspect.prediction import DetectorInspector
     from subspect.storage import find_detector, load_detector
 
@@ -48,4 +56,7 @@ def load(
         if detector.calibration is None:
             raise ValueError("a false-alarm rate needs a calibrated detector")
         detector.calibration = detector.calibration.with_rate(false_alarm_rate)
+    if tiling is not None and tiling != detector.config.tiling:
+        check_retiling(detector.config.tiling, tiling, threshold)
+        detector.retile(tiling)
     return DetectorInspector(detector, device, threshold)

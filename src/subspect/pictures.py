@@ -7,9 +7,10 @@ overlay is clear up to half the level and reaches its full opacity at the level.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ OPACITY = 0.65
 OUTLINE_COLOUR = (0, 255, 140)
 PAPER, INK = (255, 255, 255), (30, 30, 30)
 GAP = 8
+_STRIP = 256
 
 
 def as_rgb(array: npt.NDArray[np.generic]) -> Picture:
@@ -44,7 +46,7 @@ def as_rgb(array: npt.NDArray[np.generic]) -> Picture:
     elif array.dtype == np.uint8:
         grey = array.astype(np.uint8, copy=False)
     elif np.issubdtype(array.dtype, np.floating):
-        grey = np.rint(np.clip(array.astype(np.float32), 0, 1) * 255).astype(np.uint8)
+        grey = _in_strips(_to_bytes, array)
     else:
         raise ValueError(f"a picture holds bool, uint8 or float in [0, 1], got {array.dtype}")
     return grey if grey.ndim == 3 else np.repeat(grey[..., None], 3, axis=2)
@@ -59,9 +61,13 @@ def heat(anomaly_map: FloatArray, level: float) -> Picture:
 
 def overlay_heat(picture: npt.NDArray[np.generic], anomaly_map: FloatArray, level: float) -> Picture:
     """A picture with the heat of its anomaly map over it, clear where the map is below half the level."""
-    opacity = OPACITY * np.clip(2 * _relative(anomaly_map, level) - 1, 0, 1)[..., None]
-    blended = (1 - opacity) * as_rgb(picture) + opacity * heat(anomaly_map, level)
-    return np.rint(blended).astype(np.uint8)
+
+    def draw(part: npt.NDArray[np.generic], its_map: FloatArray) -> Picture:
+        opacity = OPACITY * np.clip(2 * _relative(its_map, level) - 1, 0, 1)[..., None]
+        blended = (1 - opacity) * as_rgb(part) + opacity * heat(its_map, level)
+        return np.rint(blended).astype(np.uint8)
+
+    return _in_strips(draw, picture, anomaly_map)
 
 
 def draw_outline(picture: npt.NDArray[np.generic], inside: npt.NDArray[np.bool_]) -> Picture:
@@ -122,6 +128,16 @@ def scale_to_height(picture: Picture, height: int) -> Picture:
 def save_picture(path: Path, picture: Picture) -> None:
     """Writes a picture as PNG; an interrupted write leaves no half a file."""
     write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
+
+
+def _in_strips(draw: Callable[..., Picture], *arrays: npt.NDArray[Any]) -> Picture:
+    """What is drawn of arrays ``(H, W, …)`` pixel by pixel, some rows at a time: large pictures take less."""
+    starts = range(0, max(1, len(arrays[0])), _STRIP)
+    return np.concatenate([draw(*(array[start : start + _STRIP] for array in arrays)) for start in starts])
+
+
+def _to_bytes(values: npt.NDArray[Any]) -> Picture:
+    return np.rint(np.clip(values.astype(np.float32), 0, 1) * 255).astype(np.uint8)
 
 
 def _relative(anomaly_map: FloatArray, level: float) -> FloatArray:

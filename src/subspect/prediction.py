@@ -1,4 +1,4 @@
-"""Detectors in PyTorch on pictures: prepared, batched, checked."""
+"""Detectors in PyTorch on pictures: cut into tiles if need be, prepared, batched, checked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from subspect.detectors.base import Detector
 from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
 from subspect.sizes import resize
+from subspect.tiling import score_tiles
 
 
 class DetectorInspector(Inspector):
@@ -33,28 +34,38 @@ class DetectorInspector(Inspector):
         Raises:
             ValueError: No threshold is given and the detector has no calibration.
         """
-        super().__init__(detector.calibration, threshold)
+        super().__init__(detector.calibration, threshold, detector.config.tiling)
         self.device = torch.device(device)
         self.detector = detector.to(self.device).eval()
 
     def score(self, pictures: Sequence[FloatArray]) -> list[Scored]:
         """Scores pictures ``(H, W, 3)``; see ``Inspector.score``."""
-        predicted = predict(self.detector, pictures, self.device)
-        return [
-            Scored(_at_size_of(picture, one.anomaly_map), one.score)
-            for picture, one in zip(pictures, predicted, strict=True)
-        ]
+        return _at_own_size(pictures, predict(self.detector, pictures, self.device))
 
 
 def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.device | str) -> list[Scored]:
     """Runs a detector, in evaluation mode on the device, on pictures ``(H, W, 3)``, RGB in [0, 1].
 
-    Pictures of one prepared size form one batch; the results come in the order of the pictures, the maps
-    ``(h, w)`` at the size the detector works at.
+    The results come in the order of the pictures. The maps ``(h, w)`` have the size that the detector works at,
+    or, if it looks at tiles, that of the pictures.
 
     Raises:
         DetectorError: A map or score is not a finite number.
     """
+    tiling = detector.config.tiling
+    if tiling is None:
+        return _predict_whole(detector, pictures, device)
+
+    def score(tiles: Sequence[FloatArray]) -> list[Scored]:
+        return _at_own_size(tiles, _predict_whole(detector, tiles, device))
+
+    return [Scored(*score_tiles(score, picture, tiling)) for picture in pictures]
+
+
+def _predict_whole(
+    detector: Detector, pictures: Sequence[FloatArray], device: torch.device | str
+) -> list[Scored]:
+    """Pictures as they are, or tiles; those of one prepared size form one batch."""
     prepared = [detector.prepare(picture) for picture in pictures]
     results: dict[int, Scored] = {}
     for shape in dict.fromkeys(tensor.shape for tensor in prepared):
@@ -68,6 +79,13 @@ def predict(detector: Detector, pictures: Sequence[FloatArray], device: torch.de
     return [results[place] for place in range(len(prepared))]
 
 
-def _at_size_of(picture: FloatArray, anomaly_map: FloatArray) -> FloatArray:
-    own_size = (picture.shape[0], picture.shape[1])
-    return resize(torch.from_numpy(anomaly_map)[None], own_size, antialias=False)[0].numpy()
+def _at_own_size(pictures: Sequence[FloatArray], scored: Sequence[Scored]) -> list[Scored]:
+    """The same with the maps resized to the pictures' own sizes."""
+    return [
+        Scored(_resized(one.anomaly_map, (picture.shape[0], picture.shape[1])), one.score)
+        for picture, one in zip(pictures, scored, strict=True)
+    ]
+
+
+def _resized(anomaly_map: FloatArray, size: tuple[int, int]) -> FloatArray:
+    return resize(torch.from_numpy(anomaly_map)[None], size, antialias=False)[0].numpy()

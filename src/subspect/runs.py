@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import torch
 
-from subspect.calibration import Calibration, calibrate, sample_map
-from subspect.datasets.loading import TrainingImages
-from subspect.datasets.table import Sample, Table
+from subspect.calibration import Calibration, calibrate, check_rate, sample_map
+from subspect.datasets.table import Table
 from subspect.datasets.textures import Textures, check_foreign, folder_textures
+from subspect.datasets.tiles import load_training_images
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import ConfigT, configure
@@ -27,11 +26,11 @@ from subspect.records import claim, record
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
 from subspect.starting import take_weights
 from subspect.storage import save_detector
+from subspect.tiling import Tiling, pictures_at_once
 from subspect.training import FitOptions, check_options, fit
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
-_BATCH = 8
 
 
 def configured(
@@ -41,6 +40,7 @@ def configured(
     settings: Sequence[str] = (),
     image_size: tuple[int, int] | None = None,
     steps: int | None = None,
+    tiling: Tiling | None = None,
 ) -> ConfigT:
     """A preset with everything a user said on top.
 
@@ -48,8 +48,9 @@ def configured(
         preset: Where to start from.
         file: YAML with any of the fields.
         settings: ``FIELD=VALUE``, dotted for nested fields.
-        image_size: Height and width that pictures are resized to.
+        image_size: Height and width that pictures, or their tiles, are resized to.
         steps: Length of the training; stages keep their proportions.
+        tiling: How pictures are cut up.
 
     Raises:
         ConfigurationError: A field does not exist or a value does not fit it.
@@ -57,6 +58,8 @@ def configured(
     config = configure(preset, file, settings)
     if image_size is not None:
         config = replace(config, image_size=image_size)
+    if tiling is not None:
+        config = replace(config, tiling=tiling)
     return config if steps is None else config.with_steps(steps)
 
 
@@ -122,20 +125,21 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     check_output(run.data, output)
     claim(run.to_dict(), output, DETECTOR, resume=options.resume)
     table = run.data.read(skip_unreadable=options.skip_unreadable)
-    _check_rate(run, table)
+    check_rate(run.false_alarm_rate, len(table.select(split="calibration")))
     torch.manual_seed(run.seed)
     detector = find_method(run.method).build(run.config)
     origin = take_weights(detector, run.weights)
     textures = _textures(run, table)
     detector.use_textures(textures)
-    images = TrainingImages(table.select(split="train").samples, detector.prepare, run.config.image_size)
+    images = load_training_images(
+        table.select(split="train").samples, detector.prepare, run.config.image_size, run.config.tiling
+    )
     stages = detector.stages(images, run.seed)
     output.mkdir(parents=True, exist_ok=True)
     _record(run, table, textures, output)
     fit(stages, output, options.fit, resume=options.resume)
-    calibrated = calibrate_detector(
-        detector, table.select(split="calibration").samples, run.false_alarm_rate, pick_device(options.fit)
-    )
+    held_out = [sample.path for sample in table.select(split="calibration")]
+    calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))
     detector.calibration = calibrated
     detector.to("cpu").eval()
     provenance = {
@@ -149,16 +153,17 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
 
 def calibrate_detector(
-    detector: Detector, samples: Sequence[Sample], false_alarm_rate: float | None, device: torch.device | str
+    detector: Detector, paths: Sequence[Path], false_alarm_rate: float | None, device: torch.device | str
 ) -> Calibration | None:
     """The calibration of a detector from held-out normal images; None, with a warning, if there are none."""
-    if not samples:
+    if not paths:
         logger.warning("no images were held out for calibration: the detector has no threshold")
         return None
     detector = detector.to(device).eval()
     scores, maps = [], []
-    for start in range(0, len(samples), _BATCH):
-        pictures = [read_image(sample.path) for sample in samples[start : start + _BATCH]]
+    size = pictures_at_once(detector.config.tiling)
+    for start in range(0, len(paths), size):
+        pictures = [read_image(path) for path in paths[start : start + size]]
         for scored in predict(detector, pictures, device):
             scores.append(scored.score)
             maps.append(sample_map(scored.anomaly_map))
@@ -169,22 +174,6 @@ def pick_device(options: FitOptions) -> torch.device:
     """The device to judge on: a GPU if one may be used and is there."""
     use_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")
-
-
-def _check_rate(run: TrainingRun, table: Table) -> None:
-    """A false-alarm rate that cannot be had is found before training, not after."""
-    count = len(table.select(split="calibration"))
-    rate = run.false_alarm_rate
-    if rate is None:
-        return
-    if not 0 < rate < 1:
-        raise ValueError(f"a false alarm rate lies between 0 and 1, got {rate:g}")
-    if rate * (count + 1) < 1 - 1e-9:
-        needed = math.ceil(1 / rate - 1e-9) - 1
-        raise ValueError(
-            f"a false alarm rate of {rate:g} needs {needed} normal images for calibration, but {count} are held"
-            f" out; ask for at least {1 / (count + 1):.4g}, add images, or hold out a larger share"
-        )
 
 
 def _textures(run: TrainingRun, table: Table) -> Textures | None:

@@ -71,6 +71,29 @@ def test_the_python_call_works(export, picture):
     assert ended.stdout.split()[-1] == "normal"
 
 
+def test_large_pictures_are_looked_at_in_tiles(export, tmp_path):
+    pixels = np.full((90, 200, 3), 128, np.uint8)
+    pixels[50:52, 40:42, 1] = 255  # would fade if the picture were made smaller
+    Image.fromarray(pixels).save(tmp_path / "large.png")
+    words = [
+        "inspect",
+        str(export),
+        str(tmp_path / "large.png"),
+        f"--output={tmp_path / 'found'}",
+        "--raw-maps",
+    ]
+    ended = process(_COMMAND.format(words=[*words, "--tile=32", "--overlap=9"]))
+    assert ended.returncode == 1
+    assert "calibrated on whole pictures" in ended.stderr
+    ended = process(_COMMAND.format(words=[*words, "--tile=32", "--overlap=9", "--threshold=0.25"]))
+    assert ended.returncode == 0, ended.stderr
+    row = json.loads((tmp_path / "found/results.jsonl").read_text())
+    assert row["score"] == pytest.approx(0.5)
+    assert row["regions"][0]["box"] == [40, 50, 42, 52]
+    expected = np.abs(pixels[..., 1] / 255 - 0.5)
+    np.testing.assert_allclose(np.load(tmp_path / "found" / row["map"]), expected, atol=1e-6)
+
+
 def test_the_command_works(export, picture, tmp_path):
     output = tmp_path / "found"
     words = ["inspect", str(export), str(picture), f"--output={output}", "--raw-maps", "--false-alarm-rate=0.5"]

@@ -21,6 +21,7 @@ from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.datasets.table import Table, take_anomalies
 from subspect.datasets.textures import folder_textures
+from subspect.datasets.tiles import load_training_images
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
 from subspect.runs import pick_device
@@ -53,11 +54,13 @@ class Speed:
 
     Attributes:
         stages: Its training.
-        image: Seconds to judge an image.
+        image: Seconds to judge an image, or a tile.
+        tiles: Tiles of a picture; 1 if they are looked at whole.
     """
 
     stages: tuple[StageSpeed, ...]
     image: float
+    tiles: float = 1.0
 
 
 def estimate(cells: Sequence[Cell], output: Path, options: FitOptions) -> dict[Path, float | None]:
@@ -90,9 +93,10 @@ def measure(cell: Cell, options: FitOptions) -> Speed:
     detector = find_method(cell.run.method).build(cell.run.config)
     take_weights(detector, cell.run.weights)
     detector.use_textures(None if cell.run.textures is None else folder_textures(Path(cell.run.textures)))
-    images = TrainingImages(chosen, detector.prepare, cell.run.config.image_size)
+    config = cell.run.config
+    images = load_training_images(chosen, detector.prepare, config.image_size, config.tiling)
     stages = [_measure_stage(stage, options) for stage in detector.stages(images, cell.run.seed)]
-    return Speed(tuple(stages), _image_time(detector, images, pick_device(options)))
+    return Speed(tuple(stages), _image_time(detector, images, pick_device(options)), len(images) / len(chosen))
 
 
 def _try_to_measure(cell: Cell, options: FitOptions) -> Speed | None:
@@ -114,13 +118,14 @@ def _left(cell: Cell, output: Path, speed: Speed) -> float:
     table = _table(cell)
     normals = len(table.select(split="train", anomalous=False))
     held_out = round(cell.run.data.calibration_fraction * normals)
-    judging = speed.image * (held_out + len(table.select(split="test")))
+    judging = speed.image * speed.tiles * (held_out + len(table.select(split="test")))
     if state(cell, output) == "trained":
         return judging
     training = 0.0
     for stage in speed.stages:
         _, done = newest_checkpoint(output / cell.path / "checkpoints" / stage.name)
-        length = normals - held_out if stage.steps is None else max(0, stage.steps - done)
+        images = (normals - held_out) * speed.tiles
+        length = images if stage.steps is None else max(0, stage.steps - done)
         training += stage.seconds * length
     return training + judging
 

@@ -21,6 +21,7 @@ def build_parser() -> ArgumentParser:
         ("train", add_train, "train a detector on normal images"),
         ("evaluate", add_evaluate, "judge a detector on the test split of its data set"),
         ("inspect", add_inspect, "find and outline defects in pictures"),
+        ("calibrate", add_calibrate, "set a detector's thresholds anew, from other normal pictures"),
         ("probe", add_probe, "plant graded defects into normal pictures: how small may they be to be found?"),
         ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
         ("report", add_report, "write tables, intervals and a page of judged runs"),
@@ -69,6 +70,16 @@ def add_machine(parser: ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
+def add_tiles(parser: ArgumentParser, default: str) -> None:
+    """How pictures are cut up."""
+    parser.add_argument(
+        "--tile", type=str, help=f"S or HxW of the tiles that large pictures are looked at in ({default})"
+    )
+    parser.add_argument(
+        "--overlap", type=int, help="pixels that tiles share (default: a quarter of their shorter side)"
+    )
+
+
 def add_surfaces(parser: ArgumentParser) -> None:
     """Arguments of ``surfaces``."""
     parser.add_argument("output", type=Path, help="folder to make")
@@ -89,7 +100,8 @@ def add_train(parser: ArgumentParser) -> None:
     add_configuration(parser, "fast")
     add_fit(parser)
     parser.add_argument("--steps", type=int, help="length of the training; stages keep their proportions")
-    parser.add_argument("--image-size", type=str, help="S or HxW that pictures are resized to")
+    parser.add_argument("--image-size", type=str, help="S or HxW that pictures, or their tiles, are resized to")
+    add_tiles(parser, "default: they are looked at whole")
     parser.add_argument(
         "--weights",
         type=str,
@@ -138,7 +150,20 @@ def add_inspect(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for pictures and results.jsonl")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
+    add_tiles(parser, "default: as it was calibrated")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_calibrate(parser: ArgumentParser) -> None:
+    """Arguments of ``calibrate``."""
+    parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
+    parser.add_argument("pictures", type=Path, nargs="+", help="normal image files, or folders of them")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the detector to make")
+    add_tiles(parser, "default: as it was")
+    parser.add_argument(
+        "--false-alarm-rate", type=float, help="default: 0.01, or the smallest the images support"
+    )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 if TYPE_CHECKING:
+    from subspect.calibration import Calibration
     from subspect.results import Results
+    from subspect.tiling import Tiling
     from subspect.training import FitOptions
 
 EXIT_FAILED = 1
@@ -26,6 +28,12 @@ def image_size(text: str) -> tuple[int, int]:
     if len(parts) not in (1, 2) or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ValueError(f"an image size is S or HxW in pixels, e.g. 256 or 640x232, got {text!r}")
     return int(parts[0]), int(parts[-1])
+
+
+def _tiling(given: Namespace) -> Tiling | None:
+    from subspect.tiling import make_tiling
+
+    return make_tiling(None if given.tile is None else image_size(given.tile), given.overlap)
 
 
 def _fit_options(given: Namespace) -> FitOptions:
@@ -90,6 +98,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
         settings=given.set,
         image_size=None if given.image_size is None else image_size(given.image_size),
         steps=given.steps,
+        tiling=_tiling(given),
     )
     data = DataOptions(
         root=str(given.root.resolve()),
@@ -110,10 +119,14 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
     )
     resume = given.resume and (output == given.output or output.exists())
     detector = train(run, output, RunOptions(_fit_options(given), resume, given.skip_unreadable))
-    if (calibration := detector.calibration) is not None:
+    _print_threshold(detector.calibration)
+    print(f"written: {output / DETECTOR}")
+
+
+def _print_threshold(calibration: Calibration | None) -> None:
+    if calibration is not None:
         rate = calibration.false_alarm_rate
         print(f"threshold {calibration.threshold:.4g} at a false alarm rate of {rate:.4g}")
-    print(f"written: {output / DETECTOR}")
 
 
 def _evaluate(given: Namespace) -> int:
@@ -172,6 +185,8 @@ def _inspect(given: Namespace) -> int:
         device=given.device if is_export(given.detector) else _device(given.device),
         threshold=given.threshold,
         false_alarm_rate=given.false_alarm_rate,
+        tile=None if given.tile is None else image_size(given.tile),
+        overlap=given.overlap,
     )
     summary = inspect_files(inspector, _pictures(given.pictures), given.output, raw_maps=given.raw_maps)
     print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
@@ -191,6 +206,22 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     if missing:
         raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
     return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
+
+
+def _calibrate(given: Namespace) -> int:
+    from subspect.recalibration import recalibrate
+
+    detector = recalibrate(
+        given.detector,
+        _pictures(given.pictures),
+        given.output,
+        tiling=_tiling(given),
+        false_alarm_rate=given.false_alarm_rate,
+        device=_device(given.device),
+    )
+    _print_threshold(detector.calibration)
+    print(f"written: {given.output}")
+    return 0
 
 
 def _probe(given: Namespace) -> int:
@@ -340,6 +371,7 @@ COMMANDS = {
     "train": _train,
     "evaluate": _evaluate,
     "inspect": _inspect,
+    "calibrate": _calibrate,
     "probe": _probe,
     "benchmark": _benchmark,
     "report": _report,

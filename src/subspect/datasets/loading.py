@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,12 @@ from torch.utils.data import Dataset, Sampler
 from subspect.datasets.reading import listed
 from subspect.datasets.table import Sample
 from subspect.images import read_image, read_mask
+
+CACHE_LIMIT = 4 * 1024**3
+"""Bytes that training images may take in memory."""
+
+ReadT = TypeVar("ReadT")
+Prepare = Callable[[NDArray[np.float32]], Tensor]
 
 _PATIENCE = 2.0  # seconds of reading before a progress bar is shown
 
@@ -37,9 +44,9 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     def __init__(
         self,
         samples: Sequence[Sample],
-        prepare: Callable[[NDArray[np.float32]], Tensor],
+        prepare: Prepare,
         image_size: tuple[int, int],
-        cache_limit: int = 4 * 1024**3,
+        cache_limit: int = CACHE_LIMIT,
     ) -> None:
         """Reads the images if they fit into memory.
 
@@ -53,15 +60,13 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
             ValueError: Anomalous samples without a mask to learn from; the message lists them.
             ImageError: A file cannot be read.
         """
-        unannotated = [sample.path for sample in samples if sample.anomalous and not sample.mask_paths]
-        if unannotated:
-            raise ValueError(f"anomalous training images without a mask: {listed(unannotated)}")
+        check_annotated(samples)
         self.samples = tuple(samples)
         self.image_size = image_size
         self.normal_indices = tuple(i for i, sample in enumerate(samples) if not sample.anomalous)
         self.anomalous_indices = tuple(i for i, sample in enumerate(samples) if sample.anomalous)
         self._prepare = prepare
-        self._cache = self._read_all() if self._bytes_needed() <= cache_limit else None
+        self._cache = self._read_all() if bytes_of(len(samples), image_size) <= cache_limit else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -69,33 +74,52 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image ``(3, h, w)`` in [0, 1] and mask ``(1, h, w)``, 1 where defective, both float32."""
         image = self._read(index) if self._cache is None else self._cache[index]
-        return image.float(), self._mask(self.samples[index])
-
-    def _bytes_needed(self) -> int:
-        height, width = self.image_size
-        return len(self.samples) * 3 * height * width * torch.float16.itemsize
+        return image.float(), self._mask(index)
 
     def _read(self, index: int) -> Tensor:
         return self._prepare(read_image(self.samples[index].path)).half()
 
-    def _mask(self, sample: Sample) -> Tensor:
+    def _mask(self, index: int) -> Tensor:
+        sample = self.samples[index]
         if not sample.anomalous:
             return torch.zeros(1, *self.image_size)
-        mask = torch.from_numpy(read_mask(sample.mask_paths, sample.mask_level))[None].float()
-        # The maximum, so that a defect smaller than a pixel of the new size does not vanish.
-        return adaptive_max_pool2d(mask, self.image_size)
+        return shrink_mask(read_mask(sample.mask_paths, sample.mask_level), self.image_size)
 
     def _read_all(self) -> Tensor:
         """All images ``(N, 3, h, w)`` in float16."""
         images = torch.empty(len(self), 3, *self.image_size, dtype=torch.float16)
         with ThreadPoolExecutor() as pool:
             read = pool.map(self._read, range(len(self)))
-            for index, image in enumerate(_watched(read, len(self))):
+            for index, image in enumerate(watched(read, len(self))):
                 images[index] = image
         return images
 
 
-def _watched(images: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+def check_annotated(samples: Sequence[Sample]) -> None:
+    """Makes sure that anomalous training images have masks to learn from.
+
+    Raises:
+        ValueError: Some have none; the message lists them.
+    """
+    unannotated = [sample.path for sample in samples if sample.anomalous and not sample.mask_paths]
+    if unannotated:
+        raise ValueError(f"anomalous training images without a mask: {listed(unannotated)}")
+
+
+def bytes_of(count: int, image_size: tuple[int, int]) -> int:
+    """What so many images take in memory."""
+    return count * 3 * image_size[0] * image_size[1] * torch.float16.itemsize
+
+
+def shrink_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> Tensor:
+    """A mask ``(H, W)`` as ``(1, h, w)``, 1 where defective.
+
+    By the maximum, so that a defect smaller than a pixel of the new size does not vanish.
+    """
+    return adaptive_max_pool2d(torch.from_numpy(mask)[None].float(), size)
+
+
+def watched(images: Iterator[ReadT], total: int) -> Iterator[ReadT]:
     """The same images, with a progress bar that appears only when reading them takes long."""
     progress = Progress(transient=True)
     task = progress.add_task("reading images", total=total)

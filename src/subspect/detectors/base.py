@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from subspect.datasets.loading import TrainingImages
     from subspect.datasets.textures import Textures
     from subspect.detectors.config import DetectorConfig
+    from subspect.tiling import Tiling
     from subspect.training import Stage
 
 
@@ -68,6 +70,11 @@ class Detector(nn.Module, ABC):
         """A decoded picture ``(H, W, 3)``, RGB in [0, 1], as ``forward`` takes it: ``(3, h, w)``."""
         tensor = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return resize(tensor, self.config.image_size, antialias=self.config.antialias)
+
+    def retile(self, tiling: Tiling) -> None:
+        """From now on looks at pictures in tiles; a calibration for looking in another way is given up."""
+        if tiling != self.config.tiling:
+            self.config, self.calibration = replace(self.config, tiling=tiling), None
 
     def exportable(self) -> Detector:
         """A detector that predicts the same by operations that exported graphs have; most are that already."""

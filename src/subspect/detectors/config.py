@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
+from subspect.tiling import Tiling
+
 Schedule = Literal["constant", "step", "two_steps", "cosine"]
 
 
@@ -13,15 +15,18 @@ class DetectorConfig:
     """How a picture becomes the tensor that a detector sees.
 
     Attributes:
-        image_size: Height and width that pictures are resized to.
+        image_size: Height and width that pictures, or their tiles, are resized to.
         antialias: Whether shrinking a picture averages over the pixels that fall together. OpenCV's
             bilinear resize, which the reference implementations use, does not.
+        tiling: How pictures are cut into tiles, each of which is looked at like a picture; None if they are
+            looked at whole.
         least_side: What neither height nor width may be below; of the method, not a setting.
     """
 
     least_side: ClassVar[int] = 1
     image_size: tuple[int, int] = (256, 256)
     antialias: bool = True
+    tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
         least, (height, width) = self.least_side, self.image_size

@@ -18,6 +18,7 @@ from subspect.detectors.base import Detector
 from subspect.export.checking import Comparison, compare, report, versions
 from subspect.export.combinations import TOLERANCES, ExportOptions
 from subspect.export.formats import write_model
+from subspect.export.graph import Size
 from subspect.export.pictures import CheckPictures
 from subspect.files import content_digest, share, write_json
 from subspect.prediction import DetectorInspector
@@ -29,6 +30,7 @@ from subspect.serving.description import (
 )
 from subspect.serving.engines import start_engine
 from subspect.serving.exported import ExportInspector
+from subspect.tiling import Tiling
 
 logger = logging.getLogger("subspect")
 
@@ -53,10 +55,11 @@ def export_detector(
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
     _check_libraries(options)
-    pictures = CheckPictures(options.images, options.picture_size)
-    pictures.check(options.picture_size)
+    wanted = _wanted_size(detector.config.tiling, options.picture_size)
+    pictures = CheckPictures(options.images, wanted)
+    pictures.check(wanted)
     if options.normal_images:
-        CheckPictures(options.normal_images, options.picture_size).check(options.picture_size)
+        CheckPictures(options.normal_images, wanted).check(wanted)
     detector = detector.cpu().eval()
     with _complete_or_nothing(output) as folder:
         write_model(detector, folder, options)
@@ -65,6 +68,22 @@ def export_detector(
         comparison, checked = _check(detector, folder, description, pictures)
         write_json(folder / REPORT, checked)
         _judge(comparison, options)
+
+
+def _wanted_size(tiling: Tiling | None, size: Size | None) -> Size | None:
+    """The size that all pictures must have, if there is one: tiles have theirs, whatever that of the pictures.
+
+    Raises:
+        ValueError: The export is for another size than that of the detector's tiles.
+    """
+    if tiling is None or size is None:
+        return size
+    if tiling.tile != size:
+        raise ValueError(
+            f"the detector looks at {tiling}, so its export cannot be for {size[0]}x{size[1]} pixels only;"
+            f" leave out --size, or give {tiling.tile[0]}x{tiling.tile[1]}"
+        )
+    return None
 
 
 def _check_libraries(options: ExportOptions) -> None:
@@ -91,6 +110,7 @@ def _describe(
         precision=options.precision,
         picture_size=options.picture_size,
         image_size=detector.config.image_size,
+        tiling=detector.config.tiling,
         calibration=detector.calibration,
         files={path.name: content_digest(path) for path in sorted(folder.iterdir())},
         versions=versions(),

@@ -6,7 +6,7 @@ import copy
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import nn
 from subspect.detectors.base import Detector
 from subspect.export.combinations import ExportOptions
 from subspect.export.graph import InspectionGraph, trace
+from subspect.export.pictures import list_parts
 from subspect.export.quantisation import quantise_onnx, quantise_openvino
 from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
 from subspect.serving.silence import import_silently
@@ -47,9 +48,9 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
         elif options.format == "onnx":
             _write_onnx(program, path)
             if options.precision == "int8":
-                quantise_onnx(path, options.normal_images, detector.exact)
+                quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
         else:
-            _write_openvino(program, path, options, detector.exact)
+            _write_openvino(program, path, options, detector)
 
 
 def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
@@ -69,7 +70,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
 
 
 def _write_openvino(
-    program: torch.export.ExportedProgram, path: Path, options: ExportOptions, exact: Sequence[str]
+    program: torch.export.ExportedProgram, path: Path, options: ExportOptions, detector: Detector
 ) -> None:
     openvino = import_silently("openvino")
     with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
@@ -77,7 +78,8 @@ def _write_openvino(
         _write_onnx(program, intermediate)
         model: Any = openvino.Core().read_model(intermediate)
         if options.precision == "int8":
-            model = quantise_openvino(model, intermediate, options.normal_images, exact)
+            parts = list_parts(options.normal_images, detector.config.tiling)
+            model = quantise_openvino(model, intermediate, parts, detector.exact)
         openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
 
 

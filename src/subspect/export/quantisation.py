@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from subspect.images import read_image
+from subspect.export.pictures import Part, read_part
 from subspect.serving.description import INPUTS
 from subspect.serving.silence import import_silently
 
@@ -20,7 +20,7 @@ _QUANTISED = {"Conv", "ConvTranspose"}
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-def quantise_onnx(path: Path, pictures: Sequence[Path], exact: Sequence[str]) -> None:
+def quantise_onnx(path: Path, pictures: Sequence[Part], exact: Sequence[str]) -> None:
     """Rewrites an ONNX file with its convolutions in int8, except in the detector's modules ``exact``."""
     import onnx
 
@@ -28,7 +28,7 @@ def quantise_onnx(path: Path, pictures: Sequence[Path], exact: Sequence[str]) ->
     onnx.save(_quantise(model, kept_nodes(model, exact), pictures), path)
 
 
-def quantise_openvino(model: Any, source: Path, pictures: Sequence[Path], exact: Sequence[str]) -> Any:
+def quantise_openvino(model: Any, source: Path, pictures: Sequence[Part], exact: Sequence[str]) -> Any:
     """An OpenVINO model, made of an ONNX file, with its convolutions in int8; as ``quantise_onnx``."""
     import onnx
 
@@ -57,7 +57,7 @@ def _modules(node: Any) -> str:
     return next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "")
 
 
-def _quantise(model: Any, kept: Sequence[str], pictures: Sequence[Path]) -> Any:
+def _quantise(model: Any, kept: Sequence[str], pictures: Sequence[Part]) -> Any:
     import_silently("openvino")
     nncf = import_silently("nncf")
     logging.getLogger("nncf").setLevel(logging.ERROR)
@@ -66,5 +66,5 @@ def _quantise(model: Any, kept: Sequence[str], pictures: Sequence[Path]) -> Any:
     return nncf.quantize(model, dataset, subset_size=len(pictures), ignored_scope=scope)
 
 
-def _as_inputs(path: Path) -> dict[str, Any]:
-    return dict(zip(INPUTS, (read_image(path)[None], np.zeros((), np.float32)), strict=True))
+def _as_inputs(part: Part) -> dict[str, Any]:
+    return dict(zip(INPUTS, (read_part(part)[None], np.zeros((), np.float32)), strict=True))

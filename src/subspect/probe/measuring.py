@@ -13,10 +13,10 @@ import numpy as np
 from subspect.datasets.surfaces.drawing import Picture
 from subspect.files import content_digest
 from subspect.images import read_image
-from subspect.inspection import BATCH_SIZE
 from subspect.prediction import DetectorInspector, predict
 from subspect.probe.families import Family
 from subspect.probe.planting import SMALLEST_SIDE, Planted
+from subspect.tiling import pictures_at_once
 
 logger = logging.getLogger("subspect")
 
@@ -109,10 +109,11 @@ def find_hosts(inspector: DetectorInspector, paths: Sequence[Path], count: int) 
     passed: list[Path] = []
     sides: list[int] = []
     false_alarms = 0
-    for start in range(0, len(paths), BATCH_SIZE):
+    at_once = pictures_at_once(inspector.tiling)
+    for start in range(0, len(paths), at_once):
         if len(passed) >= count:
             break
-        batch = paths[start : start + BATCH_SIZE]
+        batch = paths[start : start + at_once]
         pictures = [read_image(path) for path in batch]
         scores = [scored.score for scored in predict(inspector.detector, pictures, inspector.device)]
         for path, picture, score in zip(batch, pictures, scores, strict=True):
@@ -139,14 +140,14 @@ def plant_and_score(
     The sizes of a family are spread over the pictures at random, each picture as often as any other.
     """
     findings: dict[tuple[int, int], Finding] = {}
-    jobs = _jobs(hosts, families, count, seed)
+    jobs, at_once = _jobs(hosts, families, count, seed), pictures_at_once(inspector.tiling)
     for host, path in enumerate(hosts.paths):
         todo = [job for job in jobs if job.host == host]
         if not todo:
             continue
         pictures = (read_image(path), read_image(hosts.paths[(host + 1) % len(hosts.paths)]))
-        for start in range(0, len(todo), BATCH_SIZE):
-            batch = todo[start : start + BATCH_SIZE]
+        for start in range(0, len(todo), at_once):
+            batch = todo[start : start + at_once]
             planted = [_plant(families[job.family], job, pictures, seed) for job in batch]
             scored = predict(inspector.detector, [one.picture for one in planted], inspector.device)
             for job, one, (_, score) in zip(batch, planted, scored, strict=True):

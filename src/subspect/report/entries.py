@@ -204,6 +204,8 @@ def _budget(method: str, config: DetectorConfig, preset: str) -> str:
         differences.append(f"preset {preset}")
     if steps != paper_steps:
         differences.append(f"{steps:,} of {paper_steps:,} steps")
+    if config.tiling is not None:
+        differences.append(str(config.tiling))
     if config.image_size != paper.image_size:
         differences.append("images of {}x{} instead of {}x{}".format(*config.image_size, *paper.image_size))
     return f"{method}: {', '.join(differences)}" if differences else ""

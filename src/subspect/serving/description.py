@@ -10,6 +10,7 @@ from typing import Any, Literal, Self, cast, get_args
 
 from subspect.calibration import Calibration
 from subspect.files import content_digest
+from subspect.tiling import Tiling
 
 FORMAT = 1
 DESCRIPTION = "export.json"
@@ -46,6 +47,7 @@ class Description:
         precision: Of its arithmetic.
         picture_size: Height and width that pictures must have; None if they may have any.
         image_size: Height and width that the graph resizes them to.
+        tiling: How pictures are cut up, so that the graph is given their tiles; None if it is given them whole.
         calibration: From which thresholds are chosen; None if the detector has none.
         files: SHA-256 of each of the model's files, by name.
         versions: Of the libraries that made it.
@@ -57,6 +59,7 @@ class Description:
     precision: Precision
     picture_size: tuple[int, int] | None
     image_size: tuple[int, int]
+    tiling: Tiling | None
     calibration: Calibration | None
     files: Mapping[str, str]
     versions: Mapping[str, str]
@@ -77,13 +80,18 @@ class Description:
         """
         if values["format"] not in get_args(Format) or values["precision"] not in get_args(Precision):
             raise ValueError(f"no format {values['format']!r} in {values['precision']!r}")
-        calibration, picture_size = values["calibration"], values["picture_size"]
+        calibration, picture_size, tiling = (
+            values["calibration"],
+            values["picture_size"],
+            values.get("tiling"),
+        )
         return cls(
             method=str(values["method"]),
             format=cast(Format, values["format"]),
             precision=cast(Precision, values["precision"]),
             picture_size=None if picture_size is None else _size(picture_size),
             image_size=_size(values["image_size"]),
+            tiling=None if tiling is None else Tiling(_size(tiling["tile"]), int(tiling["overlap"])),
             calibration=None if calibration is None else Calibration.from_dict(calibration),
             files={str(name): str(digest) for name, digest in values["files"].items()},
             versions=dict(values["versions"]),
