@@ -201,7 +201,7 @@ def add_profile(parser: ArgumentParser) -> None:
         "detector",
         type=Path,
         nargs="?",
-        help="folder of a detector, or of the run that made it (default: an untrained one of --method, --preset)",
+        help="folder of a detector, or of the run that made it (default: untrained, of --method and --preset)",
     )
     parser.add_argument("--method", type=str, help="method of an untrained detector (default: dsr)")
     parser.add_argument("--preset", type=str, help="its preset (default: fast)")
