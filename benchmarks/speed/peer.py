@@ -7,11 +7,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # nothing reports to a server
-
 import torch
 from clock import Clock
 
+sys.modules["openvino_telemetry"] = None  # an import of it fails, so that nothing reports to a server
 BACKBONE = {"backbone": "resnet18", "layers": ["layer1", "layer2", "layer3"], "pre_trained": False}
 
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 from subspect.detectors.base import Detector
 from subspect.profiling.recording import (
     Part,
+    Parts,
     Recorder,
     count_flops,
     marked_modules,
@@ -51,7 +53,7 @@ def profile_inference(detector: Detector, batch: int, precision: torch.dtype, de
         counted = count_flops(judge)
     recorded = typical(recorder.recorded)
     parts = with_flops(recorded.parts, counted)
-    rows = [_row(detector, parts[name]) for name, _ in detector.named_modules() if name in parts]
+    rows = [_row(parts[name], module, parts) for name, module in detector.named_modules() if name in parts]
     return Profile("inference", batch, durations, recorded.seconds, recorded.memory, counted.total, tuple(rows))
 
 
@@ -66,6 +68,10 @@ def _durations(work: Callable[[], None]) -> tuple[float, ...]:
     return tuple(durations)
 
 
-def _row(detector: Detector, part: Part) -> Row:
-    parameters = sum(parameter.numel() for parameter in detector.get_submodule(part.name).parameters())
-    return Row(part, parameters, depth=part.name.count("."))
+def _row(part: Part, module: nn.Module, parts: Parts) -> Row:
+    """A module's row below that of the module that it lies in; those that are never called have none."""
+    path = part.name.split(".")
+    around = [".".join(path[:length]) for length in range(1, len(path))]
+    called = [name for name in around if name in parts]
+    label = part.name.removeprefix(f"{called[-1]}.") if called else part.name
+    return Row(label, part, len(called), sum(parameter.numel() for parameter in module.parameters()))

@@ -9,7 +9,6 @@ from typing import Any
 
 from subspect.profiling.recording import Part
 
-_SHOWN_DEPTH = 1
 _SHOWN_SHARE = 0.005
 _HEADINGS = ("", "calls", "ms", "own ms", "share", "GFLOP", "GFLOP/s", "of peak", "MB", "parameters")
 
@@ -19,14 +18,16 @@ class Row:
     """A line of a profile.
 
     Attributes:
+        label: Of the part, within that of the row that it lies in.
         part: What was recorded.
+        depth: In how many rows it lies.
         parameters: Of the module.
-        depth: How many modules it lies in.
     """
 
+    label: str
     part: Part
-    parameters: int = 0
     depth: int = 0
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,9 @@ class Profile:
         }
 
     def render(self, peak: float) -> str:
-        """Text: the whole in a sentence, and a table of what takes more than half a percent of the time."""
-        shown = [
-            row
-            for row in self.rows
-            if row.depth <= _SHOWN_DEPTH and row.part.seconds >= _SHOWN_SHARE * self.recorded_seconds
-        ]
+        """Text: the whole in a sentence, and a table down to the second level, of what takes some time."""
+        least = _SHOWN_SHARE * self.recorded_seconds
+        shown = [row for row in self.rows if row.depth == 0 or (row.depth == 1 and row.part.seconds >= least)]
         rate = self.flops / self.seconds
         whole = (
             f"{self.work}, {self.batch} at a time: {_milliseconds(self.seconds)} ms"
@@ -92,7 +90,7 @@ class Profile:
     def _cells(self, row: Row, peak: float) -> tuple[str, ...]:
         part = row.part
         return (
-            "  " * row.depth + part.name.rpartition(".")[2],
+            "  " * row.depth + row.label,
             str(part.calls),
             _milliseconds(part.seconds),
             _milliseconds(part.own_seconds),

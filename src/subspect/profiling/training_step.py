@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -25,7 +26,7 @@ _ACTIONS = {
     "batch_to_device": "loading",
     "Strategy.training_step": "forward",
     "Strategy.backward": "backward",
-    "optimizer_step": "optimiser",
+    ".optimizer_step": "optimiser",
 }
 
 
@@ -37,6 +38,7 @@ def profile_stage(stage: Stage, options: FitOptions, device: torch.device) -> Pr
         options: Precision and accelerator.
         device: That of the accelerator.
     """
+    stage.config = replace(stage.config, steps=max(stage.config.steps, _STEPS + 1))
     counted = count_flops(lambda: run_briefly(stage, options, 1, profiler=_Marker()))
     with waiting_for(device), Recorder(_STEPS, device) as recorder:
         stepping = [_Stepping(recorder)]
@@ -54,7 +56,7 @@ def profile_stage(stage: Stage, options: FitOptions, device: torch.device) -> Pr
         recorded.seconds,
         recorded.memory,
         counted.total,
-        tuple(Row(row) for row in rows),
+        tuple(Row(row.name, row) for row in rows),
     )
 
 
