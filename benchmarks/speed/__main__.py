@@ -3,12 +3,13 @@
     python benchmarks/speed OUTPUT.json [--only TEXT …] [--environment FOLDER]
     OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/speed OUTPUT.json      # one core
 
-anomalib runs in a virtual environment of its own, which is made from the package registry if FOLDER is not there
-(git-ignored, about 6 GB; delete it when done) with the PyTorch that subspect has here. Each comparison starts two
-fresh processes, one a side, which work in turn, ours, theirs, ours, …, so that whatever else the machine does meets
-both; what is reported is the median of the ratios of neighbours, with the smallest and largest. All cores that the
-process may use are used; with one, times are processor time, which other work on the machine changes little, otherwise
-they are wall-clock time. OUTPUT.json is written anew after each comparison, and comparisons that it has are not repeated.
+anomalib runs in a virtual environment of its own with the PyTorch that subspect has here, which is made
+from the package registry if FOLDER is not there (git-ignored, about 6 GB; delete it when done). Each
+comparison starts two fresh processes, one a side, which work in turn, ours, theirs, ours, …, so that
+whatever else the machine does meets both; reported is the median of the ratios of neighbours, with the
+smallest and largest. All cores that the process may use are used. With one core, times are processor time,
+which other work on the machine changes little; with several they are wall-clock time. OUTPUT.json is
+written anew after each comparison, and comparisons that are in it are not repeated.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from comparisons import COMPARISONS, Comparison
-from environments import make_environment, machine
+from environments import machine, make_environment
 from report import render
 from timing import Measured, Timer
 

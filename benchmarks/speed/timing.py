@@ -80,7 +80,7 @@ class Timer:
             return 2 * side**3 / min(worker.repeat() for _ in range(10))
 
     def _ready(self, case: Case) -> Case:
-        """The case with the export that it takes, made if it is not there, or with a folder to write one into."""
+        """The case with the export that it runs, made if it is not there, or with a folder for one."""
         if case.name == "write_export":
             return Case(case.worker, case.name, case.arguments | {"folder": str(self._folder / "timed")})
         if case.export is None:
