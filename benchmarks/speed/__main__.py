@@ -47,13 +47,14 @@ def main() -> None:
     done = results.setdefault("comparisons", {})
     with tempfile.TemporaryDirectory() as folder:
         timer = Timer(peer_python, Path(folder))
+        peak = timer.peak()
         for comparison in chosen:
             key = f"{comparison.group}: {comparison.name}"
             if key in done:
                 continue
             measured: Measured = timer.measure(comparison)
             done[key] = measured.to_dict()
-            results["peak"] = max(results.get("peak", 0.0), timer.peak())
+            results["peak"] = max(results.get("peak", 0.0), peak)
             given.output.unlink(missing_ok=True)
             write_json(given.output, results)
             print(f"{key}: {done[key]}", flush=True)

@@ -14,8 +14,6 @@ from typing import Any
 from comparisons import Case, Comparison
 from environments import command, cores, worker_environment
 
-_PEAK_SIDES = (512, 1024, 2048)
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -56,6 +54,7 @@ class Timer:
     def __init__(self, peer_python: Path, folder: Path) -> None:
         self._peer_python = peer_python
         self._folder = folder
+        self._counted: dict[str, int] = {}
 
     def measure(self, comparison: Comparison) -> Measured:
         """Times both sides in alternation, after a repetition of each that warms up."""
@@ -73,11 +72,7 @@ class Timer:
 
     def peak(self) -> float:
         """Operations a second of the fastest of many matrix products in float32."""
-        return max(self._product_rate(side) for side in _PEAK_SIDES)
-
-    def _product_rate(self, side: int) -> float:
-        with self._worker(Case("ours", "product", {"side": side})) as worker:
-            return 2 * side**3 / min(worker.repeat() for _ in range(10))
+        return float(self._told("peak", {"processor": cores() == 1})["peak"])
 
     def _ready(self, case: Case) -> Case:
         """The case with the export that it runs, made if it is not there, or with a folder for one."""
@@ -95,13 +90,21 @@ class Timer:
         return Case(case.worker, case.name, case.arguments | {"folder": str(folder)})
 
     def _flops(self, case: Case) -> int | None:
+        """Multiplications and additions of a repetition, counted once for equal work."""
         if case.flops is None:
             return None
         arguments = dict(zip(("method", "preset"), case.flops, strict=True))
         arguments |= {name: case.arguments[name] for name in ("size", "batch") if name in case.arguments}
-        words = [*command("ours", self._peer_python), "flops", json.dumps(arguments)]
-        ended = subprocess.run(words, env=worker_environment(), check=True, capture_output=True, text=True)
-        return int(_said(ended.stdout.splitlines()[-1])["flops"])
+        key = json.dumps(arguments)
+        if key not in self._counted:
+            self._counted[key] = int(self._told("flops", arguments)["flops"])
+        return self._counted[key]
+
+    def _told(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What a process of ours says that measures nothing in alternation."""
+        words = [*command("ours", self._peer_python), name, json.dumps(arguments)]
+        ended = subprocess.run(words, env=worker_environment(), check=True, stdout=subprocess.PIPE, text=True)
+        return _said(ended.stdout.splitlines()[-1])
 
     @contextmanager
     def _worker(self, case: Case | None) -> Iterator[Any]:
