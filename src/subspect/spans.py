@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import ContextDecorator, ExitStack, contextmanager
 from types import TracebackType
 
 import torch
@@ -22,12 +22,12 @@ class Span(ContextDecorator):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._opened: list[record_function] = []
+        self._opened: list[ExitStack] = []
 
     def __enter__(self) -> Span:
         _wait()
-        self._opened.append(record_function(PREFIX + self.name))
-        self._opened[-1].__enter__()
+        self._opened.append(ExitStack())
+        self._opened[-1].enter_context(record_function(PREFIX + self.name))
         return self
 
     def __exit__(
@@ -37,7 +37,7 @@ class Span(ContextDecorator):
         trace: TracebackType | None = None,
     ) -> None:
         _wait()
-        self._opened.pop().__exit__(kind, error, trace)
+        self._opened.pop().close()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,9 +88,9 @@ class Recorder:
     def __init__(self, repetitions: int, device: torch.device) -> None:
         self.recorded: list[Recorded] = []
         self._device = device
-        activities = [ProfilerActivity.CPU]
+        self._recording = ExitStack()
         self._profiler = profile(
-            activities=activities,
+            activities=[ProfilerActivity.CPU],
             schedule=schedule(wait=0, warmup=1, active=repetitions, repeat=1),
             on_trace_ready=self._read,
             profile_memory=True,
@@ -98,11 +98,11 @@ class Recorder:
         )
 
     def __enter__(self) -> Recorder:
-        self._profiler.__enter__()
+        self._recording.enter_context(self._profiler)
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._profiler.__exit__(*error)
+        self._recording.__exit__(*error)
 
     def step(self) -> None:
         """Ends a repetition."""
@@ -194,11 +194,11 @@ def count_flops(run: Callable[[], object]) -> Counted:
     return Counted(counter.get_total_flops(), reader.parts, reader.own)
 
 
-class _SpanReader(TorchDispatchMode):
+class _SpanReader(TorchDispatchMode):  # type: ignore[no-untyped-call]  # of PyTorch's, which has no types
     """Reads a counter wherever a span begins or ends; both are operations to PyTorch."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.parts: dict[str, int] = {}
         self.own: dict[str, int] = {}
         self._counter = counter

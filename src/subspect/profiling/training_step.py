@@ -55,7 +55,7 @@ def profile_stage(stage: Stage, options: FitOptions, device: torch.device) -> Pr
         tuple(one.seconds for one in recorder.recorded),
         recorded.seconds,
         recorded.memory,
-        counted.total,
+        sum(row.flops for row in rows),  # not those of preparations before the first step
         tuple(Row(row.name, row) for row in rows),
     )
 
