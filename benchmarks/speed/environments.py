@@ -19,12 +19,12 @@ _VERSIONS = (
 
 
 def make_environment(folder: Path) -> Path:
-    """The Python of an environment with anomalib and the same PyTorch as here, made if it is not there."""
+    """The Python of an environment with anomalib and the PyTorch and ONNX of here, made if it is not there."""
     python = folder / "bin/python"
     if not (folder / ".ready").exists():
         print(f"making {folder}, some gigabytes", flush=True)
         venv.create(folder, with_pip=True, clear=False)
-        same = [f"{name}=={version(name)}" for name in ("torch", "torchvision")]
+        same = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "onnx", "onnxscript")]
         subprocess.run([python, "-m", "pip", "install", "--quiet", *same, PEER], check=True)
         (folder / ".ready").touch()
     return python

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from subspect.cli import main
 from subspect.detectors.config import StageConfig
 from subspect.detectors.registry import METHODS
+from subspect.profiling import inference, peak
 from subspect.profiling.profiling import ProfileOptions, profile_detector
 from subspect.profiling.training_step import profile_stage
 from subspect.spans import Span
@@ -19,6 +20,13 @@ from subspect.training import FitOptions, Stage
 from tiny import TINY, settled_detector
 
 PARTS = {"loading", "simulation", "forward", "backward", "optimiser", "other"}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Fewer repetitions: times are not looked at but for their sums."""
+    monkeypatch.setattr(inference, "_SECONDS", 0.0)
+    monkeypatch.setattr(peak, "_SECONDS", 0.02)
 
 
 class ProductStage(Stage):

@@ -107,7 +107,7 @@ def _stages(detector: Detector) -> list[Stage]:
     detector.use_textures(None)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "surfaces"
-        generate(root, surfaces=("metal",), train=_IMAGES, test_normal=1, per_defect=1)
+        generate(root, surfaces=("metal",), size=64, train=_IMAGES, test_normal=1, per_defect=1)
         samples = read_table(root, "mvtec_ad", category="metal").select(split="train").samples
         return list(detector.stages(TrainingImages(samples, detector.prepare, detector.config.image_size), 0))
 
