@@ -38,11 +38,12 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, default=Path(__file__).parent / ".anomalib")
     parser.add_argument("--cores", type=int, help="use the first so many of those allowed (default: all)")
     given = parser.parse_args()
+    given.output.touch()  # fails now rather than after the first comparison
     if given.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
     chosen = [one for one in COMPARISONS if _matches(one, given.only)]
     peer_python = make_environment(given.environment)
-    results = json.loads(given.output.read_text()) if given.output.exists() else {}
+    results = json.loads(given.output.read_text() or "{}")
     results.setdefault("machine", machine(peer_python))
     done = results.setdefault("comparisons", {})
     with tempfile.TemporaryDirectory() as folder:
@@ -55,7 +56,6 @@ def main() -> None:
             measured: Measured = timer.measure(comparison)
             done[key] = measured.to_dict()
             results["peak"] = max(results.get("peak", 0.0), peak)
-            given.output.unlink(missing_ok=True)
             write_json(given.output, results)
             print(f"{key}: {done[key]}", flush=True)
     print(render(results))

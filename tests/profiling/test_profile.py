@@ -144,6 +144,7 @@ def test_flops_grow_with_the_batch_and_the_image(tmp_path):
         (["profile", "--precision", "int8"], "no precision 'int8'; there are: float32, bfloat16"),
         (["profile", "--batch-size", "0"], "at least one image"),
         (["profile", "--output", "."], "exists and is not overwritten"),
+        (["profile", "--output", "nowhere/profile.json"], "nowhere is no folder"),
     ],
 )
 def test_what_cannot_be_profiled_is_refused(words, message, capsys):

@@ -220,6 +220,8 @@ def _profile(given: Namespace) -> int:
 
     if given.output is not None and given.output.exists():
         raise FileExistsError(f"{given.output} exists and is not overwritten; choose another --output")
+    if given.output is not None and not given.output.parent.is_dir():
+        raise FileNotFoundError(f"{given.output.parent} is no folder: make it, or choose another --output")
     options = ProfileOptions(given.batch_size, given.precision, not given.inference_only, _device(given.device))
     detector, name = _to_profile(given)
     result = profile_detector(detector, name, options)
