@@ -79,8 +79,9 @@ def step(clock: Clock, preset: str, crop: int | None = None, size: int = 256, ba
         def on_train_start(self, *_: Any) -> None:
             clock()
 
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
-            trainer.should_stop = not clock()
+        def on_train_batch_end(self, *_: Any) -> None:
+            if not clock():
+                sys.exit()
 
     detector = _build("dsr", preset, size)
     stage = replace(detector.config.detection_stage, batch_size=batch)
