@@ -22,6 +22,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -223,6 +224,35 @@ def newest_checkpoint(folder: Path) -> tuple[Path | None, int]:
     found = [(int(path.stem.removeprefix("step=")), path) for path in folder.glob("step=*.ckpt")]
     step, path = max(found, default=(0, None))
     return path, step
+
+
+def run_briefly(
+    stage: Stage,
+    options: FitOptions,
+    steps: int,
+    *,
+    callbacks: Sequence[Callback] = (),
+    profiler: Profiler | None = None,
+) -> None:
+    """Trains a few steps of a stage on one device and writes nothing: to see how long they take."""
+    silence_adverts()
+    trainer = L.Trainer(
+        accelerator=options.accelerator,
+        devices=1,
+        precision="32-true" if stage.gathers else trainer_precision(options),
+        max_epochs=1,
+        limit_train_batches=steps,
+        callbacks=list(callbacks),
+        profiler=profiler,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of workers, modes and losses, as below
+        trainer.fit(stage)
 
 
 def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path | None) -> None:

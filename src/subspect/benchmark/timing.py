@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
 from subspect.runs import pick_device
 from subspect.starting import take_weights
-from subspect.training import FitOptions, Stage, newest_checkpoint, silence_adverts, trainer_precision
+from subspect.training import FitOptions, Stage, newest_checkpoint, run_briefly
 
 logger = logging.getLogger("subspect")
 MEASURED_STEPS = 3
@@ -133,23 +132,7 @@ def _left(cell: Cell, output: Path, speed: Speed) -> float:
 def _measure_stage(stage: Stage, options: FitOptions) -> StageSpeed:
     """Runs a few steps, of which the first is not counted where there are several."""
     timer = _Timer()
-    silence_adverts()
-    trainer = L.Trainer(
-        accelerator=options.accelerator,
-        devices=1,
-        precision="32-true" if stage.gathers else trainer_precision(options),
-        max_epochs=1,
-        limit_train_batches=MEASURED_STEPS,
-        callbacks=[timer],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of workers, modes and losses, as in `subspect.training`
-        trainer.fit(stage)
+    run_briefly(stage, options, MEASURED_STEPS, callbacks=[timer])
     stage.to("cpu")
     seconds = median(timer.seconds[1:] or timer.seconds)
     if stage.gathers:

@@ -25,6 +25,11 @@ def build_parser() -> ArgumentParser:
         ("probe", add_probe, "plant graded defects into normal pictures: how small may they be to be found?"),
         ("benchmark", add_benchmark, "train and judge a grid of methods, data sets, seeds and variants"),
         ("report", add_report, "write tables, intervals and a page of judged runs"),
+        (
+            "profile",
+            add_profile,
+            "where a detector's time, memory and arithmetic go, beside the machine's peak",
+        ),
         ("export", add_export, "write a detector for other runtimes, checked against the detector"),
         ("pretrain", add_pretrain, "train DSR's discrete latent model on any folders of pictures"),
         ("pretrain-teacher", add_pretrain_teacher, "train a teacher of Uninformed Students on pictures"),
@@ -213,6 +218,28 @@ def add_report(parser: ArgumentParser) -> None:
         "--pictures", type=int, default=1, help="best, median, worst images to show of each detector; 0: none"
     )
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+
+
+def add_profile(parser: ArgumentParser) -> None:
+    """Arguments of ``profile``."""
+    parser.add_argument(
+        "detector",
+        type=Path,
+        nargs="?",
+        help="folder of a detector, or of the run that made it (default: untrained, of --method and --preset)",
+    )
+    parser.add_argument("--method", type=str, help="method of an untrained detector (default: dsr)")
+    parser.add_argument("--preset", type=str, help="its preset (default: fast)")
+    parser.add_argument("--config", type=Path, help="YAML with values that replace the preset's")
+    parser.add_argument("--set", type=str, action="append", default=[], help=_SET_HELP)
+    parser.add_argument("--image-size", type=str, help="S or HxW of the images (default: the detector's)")
+    parser.add_argument("--batch-size", type=int, default=1, help="images judged at a time (default: 1)")
+    parser.add_argument("--precision", type=str, default="float32", help="float32 or bfloat16")
+    parser.add_argument("--inference-only", action="store_true", help="leave training steps out")
+    parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+    parser.add_argument(
+        "--output", type=Path, help="JSON file to write everything to, modules of all depths, too"
+    )
 
 
 def add_export(parser: ArgumentParser) -> None:

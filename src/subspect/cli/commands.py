@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from jsonargparse import Namespace
 
 if TYPE_CHECKING:
     from subspect.calibration import Calibration
+    from subspect.detectors.base import Detector
     from subspect.results import Results
     from subspect.tiling import Tiling
     from subspect.training import FitOptions
@@ -240,6 +242,46 @@ def _probe(given: Namespace) -> int:
     return 0
 
 
+def _profile(given: Namespace) -> int:
+    # Before PyTorch is imported: its tracer would report every start and stop.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from subspect.files import write_json
+    from subspect.profiling.profiling import ProfileOptions, profile_detector
+
+    if given.output is not None and given.output.exists():
+        raise FileExistsError(f"{given.output} exists and is not overwritten; choose another --output")
+    if given.output is not None and not given.output.parent.is_dir():
+        raise FileNotFoundError(f"{given.output.parent} is no folder: make it, or choose another --output")
+    options = ProfileOptions(given.batch_size, given.precision, not given.inference_only, _device(given.device))
+    detector, name = _to_profile(given)
+    result = profile_detector(detector, name, options)
+    print(result.render(), end="")
+    if given.output is not None:
+        write_json(given.output, result.to_dict())
+        print(f"written: {given.output}")
+    return 0
+
+
+def _to_profile(given: Namespace) -> tuple[Detector, str]:
+    """The detector named, or an untrained one, and what it is called."""
+    from subspect.detectors.registry import find_preset
+    from subspect.profiling.profiling import trained_detector, untrained_detector
+    from subspect.runs import configured
+
+    size = None if given.image_size is None else image_size(given.image_size)
+    if given.detector is not None:
+        if given.method or given.preset or given.config or given.set:
+            raise ValueError(
+                "a detector has its own method and configuration: leave out --method, --preset, --config and"
+                " --set, or the detector"
+            )
+        return trained_detector(given.detector, size), str(given.detector)
+    method, preset = given.method or "dsr", given.preset or "fast"
+    config = configured(find_preset(method, preset), file=given.config, settings=given.set, image_size=size)
+    return untrained_detector(method, config), f"{method}, preset {preset}, untrained"
+
+
 def _export(given: Namespace) -> int:
     from subspect.export.combinations import ExportOptions
     from subspect.export.exporting import export_detector
@@ -375,6 +417,7 @@ COMMANDS = {
     "probe": _probe,
     "benchmark": _benchmark,
     "report": _report,
+    "profile": _profile,
     "export": _export,
     "pretrain": _pretrain,
     "pretrain-teacher": _pretrain_teacher,

@@ -20,6 +20,7 @@ from subspect.simulation.perlin import perlin_masks
 from subspect.simulation.rotation import rotate_some
 from subspect.simulation.textures import augment, choose_augmentations
 from subspect.sizes import pad_to_multiple
+from subspect.spans import Span
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
@@ -78,15 +79,7 @@ class JointStage(Stage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)`` and textures of the same shape, uint8."""
-        images, textures = self._varied(*batch)
-        mask = perlin_masks(
-            len(images),
-            (images.shape[2], images.shape[3]),
-            self.step_generator("masks"),
-            normal_share=self.simulation.normal_share,
-        )
-        chosen = choose_augmentations(len(images), self.step_generator("augmentations", _CPU))
-        simulated = self.simulate(images, textures, mask, chosen, self.step_generator("textures"))
+        simulated = self._simulated(*batch)
         compared = self.detector.compare(simulated.defective)
         reconstruction = compared.reconstruction.float()
         losses = {
@@ -96,6 +89,19 @@ class JointStage(Stage):
         }
         self.log_dict(losses, prog_bar=True)
         return torch.stack(list(losses.values())).sum()
+
+    @Span("simulation")
+    def _simulated(self, images: Tensor, textures: Tensor) -> Simulated:
+        """This step's defects, painted into a batch."""
+        images, textures = self._varied(images, textures)
+        mask = perlin_masks(
+            len(images),
+            (images.shape[2], images.shape[3]),
+            self.step_generator("masks"),
+            normal_share=self.simulation.normal_share,
+        )
+        chosen = choose_augmentations(len(images), self.step_generator("augmentations", _CPU))
+        return self.simulate(images, textures, mask, chosen, self.step_generator("textures"))
 
     def _varied(self, images: Tensor, textures: Tensor) -> tuple[Tensor, Tensor]:
         """A share of the images rotated; then images and textures cropped, if the configuration says so."""

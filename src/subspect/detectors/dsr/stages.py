@@ -22,6 +22,7 @@ from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import draw_masks
 from subspect.sizes import pad_to_multiple
+from subspect.spans import Span
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
@@ -71,6 +72,7 @@ class _DsrStage(Stage):
             "simulated defect": mask.expand(-1, 3, -1, -1),
         }
 
+    @Span("simulation")
     def varied(self, batch: tuple[Tensor, Tensor], rotated: float) -> Varied:
         """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
         images, masks = batch
@@ -163,6 +165,7 @@ class DetectionStage(_DsrStage):
         shown = self.pictures(compared, compared.mask[:, 1:], anomalous.mask)
         return {"image": self.detector.reorder(images), **shown}
 
+    @Span("simulation")
     def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
         generator = self.step_generator("anomalies")
         size = (images.shape[2], images.shape[3])
@@ -217,9 +220,12 @@ class UpsamplingStage(_DsrStage):
         images, _no_mask, places = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
         size = (images.shape[2], images.shape[3])
-        mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
+        shapes, normal_share = self.simulation.shapes, self.simulation.normal_share
+        with Span("simulation"):
+            mask = draw_masks(len(images), size, generator, shapes, normal_share)
+            smudged = smudge(images, mask, generator)
         with torch.no_grad():
-            coarse = self.detector.reconstruct_and_detect(smudge(images, mask, generator), places)
+            coarse = self.detector.reconstruct_and_detect(smudged, places)
         logits = self.detector.refine_logits(coarse)
         loss = focal_loss(logits.softmax(1).float(), mask)
         self.log("focal", loss, prog_bar=True)

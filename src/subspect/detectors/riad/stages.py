@@ -17,6 +17,7 @@ from subspect.losses import ssim_map
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import pad_to_multiple
+from subspect.spans import Span
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
@@ -53,8 +54,10 @@ class InpaintingStage(Stage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)``; their masks are empty."""
-        images = self._prepared(*batch)
-        inpainted = self.detector.inpaint(images, self._erased((images.shape[2], images.shape[3])))
+        with Span("simulation"):
+            images = self._prepared(*batch)
+            masks = self._erased((images.shape[2], images.shape[3]))
+        inpainted = self.detector.inpaint(images, masks)
         losses = {
             "l2": F.mse_loss(inpainted, images),
             "msgms": msgms_loss(inpainted, images),
