@@ -34,7 +34,7 @@ def effective_dimensions(descriptors: Tensor) -> Tensor:
     """How many dimensions of descriptors ``(N, D)`` say something of their own.
 
     D² / Σ c² over their correlations c, the participation ratio of the correlation matrix' eigenvalues: D where
-    none is correlated with another, 1 where all say the same, with whatever sign. A dimension that does not vary
+    none is correlated with another, 1 where all say the same, with whatever sign. A dimension that never varies
     counts for nothing.
     """
     centred = (descriptors - descriptors.mean(0)).double()
