@@ -25,6 +25,7 @@ from subspect.detectors.uninformed_students.pretraining import (
 from subspect.detectors.uninformed_students.teacher_losses import (
     compactness_loss,
     distillation_loss,
+    effective_dimensions,
     triplet_loss,
 )
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers, save_teacher
@@ -50,6 +51,20 @@ def test_compactness_is_the_sum_of_correlations_between_dimensions():
     assert float(compactness_loss(torch.from_numpy(with_constant))) == pytest.approx(expected, rel=1e-9)
     alike = torch.from_numpy(descriptors[:, :1]).expand(-1, 5)
     assert float(compactness_loss(alike)) == pytest.approx(5 * 4)
+    halves = torch.cat((alike[:, :2], -alike[:, :2]), 1)
+    assert float(compactness_loss(halves)) == pytest.approx(-4), "least, though all say the same"
+
+
+def test_effective_dimensions_count_what_says_something_of_its_own():
+    descriptors = np.random.default_rng(0).normal(size=(50, 7)) @ np.random.default_rng(1).normal(size=(7, 7))
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(descriptors.T))
+    expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert float(effective_dimensions(torch.from_numpy(descriptors))) == pytest.approx(expected, rel=1e-9)
+    wave = torch.arange(8) * 2 * torch.pi / 8
+    apart = torch.stack((wave.sin(), wave.cos(), (2 * wave).cos()), 1)
+    assert float(effective_dimensions(apart)) == pytest.approx(3)
+    same = torch.stack((wave.sin(), -2 * wave.sin(), 3 * wave.sin() + 1, torch.ones(8)), 1)
+    assert float(effective_dimensions(same)) == pytest.approx(1)
 
 
 def test_a_constant_dimension_has_a_finite_gradient():

@@ -32,6 +32,7 @@ from subspect.detectors.uninformed_students.patches import (
 from subspect.detectors.uninformed_students.teacher_losses import (
     compactness_loss,
     distillation_loss,
+    effective_dimensions,
     triplet_loss,
 )
 from subspect.detectors.uninformed_students.teacher_weights import save_teacher
@@ -160,8 +161,9 @@ class TeacherStage(Stage):
             patches: How many in all, a multiple of 128.
 
         Returns:
-            ``distillation`` and ``compactness``, the unweighted losses, and ``explained``, the share of the
-            variance of the distilled features that the decoded descriptors explain.
+            ``distillation`` and ``compactness``, the unweighted losses; ``explained``, the share of the
+            variance of the distilled features that the decoded descriptors explain; ``effective_dimensions`` of
+            the descriptors.
         """
         held_out = Patches(paths, self.teacher.patch_size, self.seed, _GREY_SHARE)
         described, decoded, targets = [], [], []
@@ -170,14 +172,15 @@ class TeacherStage(Stage):
             described.append(self.describe(batch))
             decoded.append(self.decoder(described[-1]))
             targets.append(self.distilled(batch))
-        target = torch.cat(targets)
+        target, descriptors = torch.cat(targets), torch.cat(described)
         distillation = float(distillation_loss(torch.cat(decoded), target))
         return {
             "pictures": len(paths),
             "patches": len(target),
             "distillation": distillation,
             "explained": 1 - distillation / float(target.var(0, correction=0).sum()),
-            "compactness": float(compactness_loss(torch.cat(described))),
+            "compactness": float(compactness_loss(descriptors)),
+            "effective_dimensions": float(effective_dimensions(descriptors)),
         }
 
 
