@@ -102,7 +102,9 @@ def test_a_part_is_used_up_before_the_next_is_opened(count):
     possible = {}
     for order in permutations(SIZES):
         learnt = first_of(order, count)
-        possible[frozenset(learnt)] = {name for name in first_of(order, 18) if name[0] in {n[0] for n in learnt}}
+        possible[frozenset(learnt)] = {
+            name for name in first_of(order, 18) if name[0] in {n[0] for n in learnt}
+        }
     for seed in range(20):
         taken = take_anomalies(shots_of_parts(), count, seed)
         learnt = frozenset(names(taken.select(split="train", anomalous=True)))

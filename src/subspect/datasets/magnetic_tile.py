@@ -83,7 +83,7 @@ def _cuts_between_tiles(numbers: Sequence[int], blocks: int) -> list[int]:
 
 
 def _defective_samples(folders: Sequence[Path]) -> Iterator[Sample]:
-    """By number over all kinds: some tiles are filed under one kind in one shot and under another in the next."""
+    """By number over all kinds: a few tiles are filed under one kind in one shot, under another in the next."""
     tile = previous = None
     for path in _sort_by_number([path for folder in folders for path in _photographs(folder)]):
         number = _number(path)
