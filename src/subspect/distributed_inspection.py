@@ -125,7 +125,8 @@ class _Crew:
         self.hire = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus)(_Worker)
         self.number = min(room_for(ray, resources), len(files))
         size = min(CHUNK, -(-len(files) // self.number))
-        self.left = deque(range(first, min(first + size, len(files))) for first in range(0, len(files), size))
+        places = range(len(files))
+        self.left: deque[Sequence[int]] = deque(places[first : first + size] for first in places[::size])
         self.idle: list[Any] = []
         self.at_work: dict[Any, tuple[Any, Sequence[int]]] = {}
         self.lost_with: Counter[int] = Counter()

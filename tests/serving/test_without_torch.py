@@ -35,11 +35,17 @@ inspector = subspect.load({export!r}, threshold=0.25)
 found = inspector([{picture!r}, numpy.full((20, 30), 128, numpy.uint8)])
 print(found[0].verdict, found[0].score, found[0].regions[0].box, found[1].verdict)
 """
+_THREADS = """
+import pathlib, subspect
+inspector = subspect.load({export!r}, threshold=0.25)
+inspector({picture!r})
+print(len(list(pathlib.Path("/proc/self/task").iterdir())))
+"""
 _COMMAND = "import sys; from subspect.cli import main; sys.exit(main({words!r}))"
 
 
-def process(code: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+def process(code: str, **more: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **more}
     return subprocess.run(
         [sys.executable, "-c", _WITHOUT + code], env=environment, capture_output=True, text=True
     )
