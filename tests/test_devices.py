@@ -25,7 +25,7 @@ from subspect.detectors.dsr.config import PretrainingConfig
 from subspect.detectors.dsr.pretraining import LatentStage
 from subspect.detectors.registry import find_method
 from subspect.training import Stage, fit
-from tiny import DRAEM, DSR, QUIET, RIAD, STARTS, STUDENTS, latent_model, write_data_set, write_pictures
+from tiny import DRAEM, DSR, QUIET, RIAD, STARTS, STUDENTS, latent_model, settle, write_data_set, write_pictures
 
 BATCH = 4
 _SCHEDULE = {"batch_size": BATCH, "steps": 6}
@@ -101,11 +101,22 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def built(method: str, place: Path, anomalies: int = 0) -> tuple[Detector, TrainingImages]:
+@pytest.fixture(scope="module")
+def starts(place) -> dict[str, str]:
+    """What the methods start from."""
+    return {method: STARTS[method](place) for method in UNDRAWN if method in STARTS}
+
+
+def built(
+    method: str, place: Path, starts: dict[str, str], anomalies: int = 0
+) -> tuple[Detector, TrainingImages]:
     """A detector as training finds it, and its images, of which some may be annotated anomalous ones."""
     torch.manual_seed(0)
     detector = find_method(method).build(UNDRAWN[method])
-    detector.start(STARTS[method](place) if method in STARTS else None)
+    detector.start(starts.get(method))
+    settle(detector)
+    if method == "draem":  # whose SSIM has another range where a batch is drawn below -0.5
+        detector.reconstructive.out.weight.data *= 0.1
     table = take_anomalies(read_table(place / "data", "folder"), anomalies, seed=0)
     samples = table.select(split="train").samples
     return detector, TrainingImages(samples, detector.prepare, detector.config.image_size)
@@ -117,8 +128,8 @@ def trained_stages(detector: Detector, images: TrainingImages) -> list[Stage]:
 
 @pytest.mark.parametrize("processes", [2, 4])
 @pytest.mark.parametrize("method", UNDRAWN)
-def test_every_image_of_a_step_goes_to_one_process(method, processes, place):
-    for stage in trained_stages(*built(method, place, anomalies=3 if method == "dsr" else 0)):
+def test_every_image_of_a_step_goes_to_one_process(method, processes, place, starts):
+    for stage in trained_stages(*built(method, place, starts, anomalies=3 if method == "dsr" else 0)):
         alone = list(stage.loader(2, 0, 1).batch_sampler)
         shares = [list(stage.loader(2, rank, processes).batch_sampler) for rank in range(processes)]
         assert len(alone) == 4  # of six steps, those that are left
@@ -129,26 +140,22 @@ def test_every_image_of_a_step_goes_to_one_process(method, processes, place):
 
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
 @pytest.mark.parametrize("method", UNDRAWN)
-def test_the_gradients_of_processes_average_to_that_of_one(method, place, monkeypatch):
-    """What DDP does with them, in one process; four images a step, two each."""
-    for stage in trained_stages(*built(method, place)):
+def test_the_gradients_of_processes_average_to_that_of_one(method, place, starts, monkeypatch):
+    """What DDP does with gradients, here in one process; four images a step, two each."""
+    for stage in trained_stages(*built(method, place, starts)):
         stage.setup("fit")
         stage.on_fit_start()
         stage.eval()
 
-        def gradients(rank: int, processes: int, stage: Stage = stage) -> list[Tensor]:
+        def gradient(rank: int, processes: int, stage: Stage = stage) -> Tensor:
             monkeypatch.setattr(type(stage), "global_rank", rank)
             stage.zero_grad()
             stage.training_step(next(iter(stage.loader(0, rank, processes))), 0).backward()
-            return [p.grad.clone() for p in stage.parameters() if p.requires_grad]
+            return torch.cat([p.grad.flatten() for p in stage.parameters() if p.requires_grad])
 
-        alone = gradients(0, 1)
-        halves = zip(gradients(0, 2), gradients(1, 2), strict=True)
-        scale = max(gradient.abs().max() for gradient in alone)
-        assert scale > 0
-        for (first, second), whole in zip(halves, alone, strict=True):
-            assert not torch.allclose(first, second, atol=1e-6 * float(scale), rtol=1e-3)  # of other images
-            torch.testing.assert_close((first + second) / 2, whole, atol=1e-5 * float(scale), rtol=1e-4)
+        alone, first, second = gradient(0, 1), gradient(0, 2), gradient(1, 2)
+        assert (first - second).norm() > 0.001 * alone.norm() > 0  # of other images
+        assert ((first + second) / 2 - alone).norm() < 1e-5 * alone.norm()
 
 
 def assert_two_processes_agree(one: Stage, two: Stage, folder: Path) -> None:
@@ -163,9 +170,9 @@ def assert_two_processes_agree(one: Stage, two: Stage, folder: Path) -> None:
         )
 
 
-def test_dsr_with_annotated_anomalies_by_two_processes(place, tmp_path):
+def test_dsr_with_annotated_anomalies_by_two_processes(place, starts, tmp_path):
     """One of the four images of a step is annotated: the processes have unequal numbers of normal ones."""
-    stages = [trained_stages(*built("dsr", place, anomalies=3))[0] for _ in range(2)]
+    stages = [trained_stages(*built("dsr", place, starts, anomalies=3))[0] for _ in range(2)]
     assert_two_processes_agree(*stages, tmp_path)
 
 
