@@ -30,8 +30,9 @@ def cluster():
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         environment.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        node = {"num_cpus": 1, "object_store_memory": _MEMORY}
-        made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        node = {"num_cpus": 1, "object_store_memory": _MEMORY, "include_log_monitor": False}
+        bare = {"include_dashboard": False, "no_monitor": True}  # a node must be up within 20 s
+        made = Cluster(initialize_head=True, head_node_args={**node, **bare})
         made.workers = [made.head_node, made.add_node(**node)]
         environment.setenv("RAY_ADDRESS", made.address)
         yield made
