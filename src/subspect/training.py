@@ -79,7 +79,7 @@ class Stage(L.LightningModule):
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
         """The mean of what the processes have, without a gradient."""
-        value = value.detach().float()
+        value = value.detach().to(torch.float32, copy=True)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(value)
             value = value / torch.distributed.get_world_size()

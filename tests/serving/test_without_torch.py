@@ -91,6 +91,16 @@ def test_the_command_works(export, picture, tmp_path):
     assert (output / row["picture"]).is_file()
 
 
+def test_threads_are_limited_as_pytorchs_are(export, picture):
+    if not export.parent.name.startswith("onnx"):
+        pytest.skip("OpenVINO's threads are no more than there are cores, whatever is asked for")
+    threads = [
+        int(process(_THREADS.format(export=str(export), picture=str(picture)), OMP_NUM_THREADS=limit).stdout)
+        for limit in ("1", "4")
+    ]
+    assert threads[1] - threads[0] == 3
+
+
 def test_commands_that_need_torch_say_how_to_get_it(tmp_path):
     (tmp_path / "good").mkdir()
     ended = process(_COMMAND.format(words=["train", str(tmp_path), f"--output={tmp_path / 'run'}"]))
