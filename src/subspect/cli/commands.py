@@ -219,15 +219,17 @@ def _pictures(given: Sequence[Path]) -> list[Path]:
     """
     from subspect.images import find_images
 
-    named = [path for one in given for path in (_lines(one) if one.suffix.lower() == ".txt" else [one])]
+    named = [path for one in given for path in _named(one)]
     missing = [str(path) for path in named if not path.exists()]
     if missing:
         raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
     return [found for path in named for found in (find_images(path) if path.is_dir() else [path])]
 
 
-def _lines(path: Path) -> list[Path]:
-    """What a list names: paths as on the command line, empty lines left out."""
+def _named(path: Path) -> list[Path]:
+    """What a list names, as if it stood on the command line, empty lines left out; of anything else itself."""
+    if path.suffix.lower() != ".txt" or path.is_dir():
+        return [path]
     return [Path(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
