@@ -162,6 +162,7 @@ def test_evaluate_refuses_a_folder_that_exists_before_it_works(place, tmp_path, 
         (["run", "nowhere"], ["nowhere: no such folder"]),
         (["run", "data", "--protocol=strict"], ["strict"]),
         (["run", "data", "--device=abacus"], ["abacus"]),
+        (["run", "data", "--executor=abacus"], ["no executor 'abacus'; there are: local, ray"]),
     ],
 )
 def test_what_evaluate_cannot_do_is_one_line(place, tmp_path, capsys, monkeypatch, words, parts):
@@ -239,6 +240,24 @@ def test_inspect_goes_on_after_a_broken_file(place, tmp_path, capsys):
     assert_fails(words, capsys, "already holds results.jsonl")
 
 
+def test_inspect_takes_lists_of_files(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "pictures", 3)
+    write_pictures(tmp_path / "more ones", 2)
+    (tmp_path / "list.txt").write_text("pictures/02.png\n\nmore ones\npictures/00.png\n")
+    words = ["inspect", str(place / "run"), "list.txt", "pictures/01.png", "--output"]
+    assert said([*words, "out"], capsys)[0] == 0
+    rows = [json.loads(line)["path"] for line in (tmp_path / "out/results.jsonl").open()]
+    assert rows == [
+        "pictures/02.png", "more ones/00.png", "more ones/01.png", "pictures/00.png", "pictures/01.png"
+    ]  # fmt: skip
+    (tmp_path / "list.txt").write_text("pictures/02.png\ngone.png\n")
+    assert_fails([*words, "other"], capsys, "no such file or folder: gone.png")
+    (tmp_path / "list.txt").unlink()
+    assert_fails([*words, "other"], capsys, "list.txt")
+    assert not (tmp_path / "other").exists()
+
+
 def test_inspect_takes_other_thresholds(place, tmp_path, capsys):
     picture = place / "data/normal/00.png"
     for name, option, verdict in (("a", "--threshold=-1", "anomalous"), ("b", "--threshold=2", "normal")):
@@ -267,6 +286,7 @@ def test_inspect_takes_other_thresholds(place, tmp_path, capsys):
         (["run", "data", "--false-alarm-rate=0.01"], ["cannot be had from 2", "0.3333"]),
         (["run", "data", "--false-alarm-rate=0.5", "--threshold=1"], ["exclude each other"]),
         (["run", "data", "--device=abacus"], ["abacus"]),
+        (["run", "data", "--executor=abacus"], ["no executor 'abacus'; there are: local, ray"]),
     ],
 )
 def test_what_inspect_cannot_do_is_one_line(place, tmp_path, capsys, monkeypatch, words, parts):

@@ -1,7 +1,13 @@
-"""Several processes train what one would, at the same global batch."""
+"""Several processes train what one would, at the same global batch.
 
+What differs by design (docs/scale.md): each process draws defects, crops and rotations of its own, and on CPUs
+BatchNorm sees the batch of one process. So the methods are compared with nothing drawn and BatchNorm at rest.
+"""
+
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +16,39 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from subspect.datasets.loading import StepSampler
+from subspect.datasets import read_table
+from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.datasets.table import take_anomalies
+from subspect.detectors.base import Detector
 from subspect.detectors.config import StageConfig
+from subspect.detectors.dsr.config import PretrainingConfig
+from subspect.detectors.dsr.pretraining import LatentStage
+from subspect.detectors.registry import find_method
 from subspect.training import Stage, fit
-from tiny import QUIET
+from tiny import DRAEM, DSR, QUIET, RIAD, STARTS, STUDENTS, latent_model, settle, write_data_set, write_pictures
+
+BATCH = 4
+_SCHEDULE = {"batch_size": BATCH, "steps": 6}
+UNDRAWN = {
+    "dsr": replace(
+        DSR,
+        training_crop=None,
+        simulation=replace(DSR.simulation, normal_share=1.0, rotation_share=0.0, smudge_rotation_share=0.0),
+        detection_stage=replace(DSR.detection_stage, **_SCHEDULE),
+        upsampling_stage=replace(DSR.upsampling_stage, **_SCHEDULE),
+    ),
+    "draem": replace(
+        DRAEM,
+        training_crop=None,
+        simulation=replace(DRAEM.simulation, normal_share=1.0, rotation_share=0.0),
+        training=replace(DRAEM.training, **_SCHEDULE),
+    ),
+    "riad": replace(RIAD, training_crop=None, inpainting_stage=replace(RIAD.inpainting_stage, **_SCHEDULE)),
+    "uninformed_students": replace(
+        STUDENTS, patch_sizes=(17,), student_stage=replace(STUDENTS.student_stage, **_SCHEDULE)
+    ),
+}
+"""The tiny methods without simulated defects, rotations and crops."""
 
 
 class Regression(Stage):
@@ -57,3 +92,94 @@ def test_a_batch_that_does_not_divide_is_refused_before_anything_runs(tmp_path: 
     with pytest.raises(ValueError, match="batch size of regression does not divide among 3 devices"):
         fit([Regression(steps=1)], tmp_path, replace(QUIET, devices=3))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("devices")
+    write_data_set(folder / "data", normal=14, defective=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def starts(place) -> dict[str, str]:
+    """What the methods start from."""
+    return {method: STARTS[method](place) for method in UNDRAWN if method in STARTS}
+
+
+def built(
+    method: str, place: Path, starts: dict[str, str], anomalies: int = 0
+) -> tuple[Detector, TrainingImages]:
+    """A detector as training finds it, and its images, of which some may be annotated anomalous ones."""
+    torch.manual_seed(0)
+    detector = find_method(method).build(UNDRAWN[method])
+    detector.start(starts.get(method))
+    settle(detector)
+    if method == "draem":  # whose SSIM has another range where a batch is drawn below -0.5
+        detector.reconstructive.out.weight.data *= 0.1
+    table = take_anomalies(read_table(place / "data", "folder"), anomalies, seed=0)
+    samples = table.select(split="train").samples
+    return detector, TrainingImages(samples, detector.prepare, detector.config.image_size)
+
+
+def trained_stages(detector: Detector, images: TrainingImages) -> list[Stage]:
+    return [stage for stage in detector.stages(images, 0) if not stage.gathers]
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("method", UNDRAWN)
+def test_every_image_of_a_step_goes_to_one_process(method, processes, place, starts):
+    for stage in trained_stages(*built(method, place, starts, anomalies=3 if method == "dsr" else 0)):
+        alone = list(stage.loader(2, 0, 1).batch_sampler)
+        shares = [list(stage.loader(2, rank, processes).batch_sampler) for rank in range(processes)]
+        assert len(alone) == 4  # of six steps, those that are left
+        for whole, *parts in zip(alone, *shares, strict=True):
+            assert [len(part) for part in parts] == [BATCH // processes] * processes
+            assert Counter(chain.from_iterable(parts)) == Counter(whole)
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+@pytest.mark.parametrize("method", UNDRAWN)
+def test_the_gradients_of_processes_average_to_that_of_one(method, place, starts, monkeypatch):
+    """What DDP does with gradients, here in one process; four images a step, two each."""
+    for stage in trained_stages(*built(method, place, starts)):
+        stage.setup("fit")
+        stage.on_fit_start()
+        stage.eval()
+
+        def gradient(rank: int, processes: int, stage: Stage = stage) -> Tensor:
+            monkeypatch.setattr(type(stage), "global_rank", rank)
+            stage.zero_grad()
+            stage.training_step(next(iter(stage.loader(0, rank, processes))), 0).backward()
+            return torch.cat([p.grad.flatten() for p in stage.parameters() if p.requires_grad])
+
+        alone, first, second = gradient(0, 1), gradient(0, 2), gradient(1, 2)
+        assert (first - second).norm() > 0.001 * alone.norm() > 0  # of other images
+        assert ((first + second) / 2 - alone).norm() < 1e-5 * alone.norm()
+
+
+def assert_two_processes_agree(one: Stage, two: Stage, folder: Path) -> None:
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    fit([one], folder / "one", QUIET)
+    fit([two], folder / "two", replace(QUIET, devices=2))
+    after = one.state_dict()
+    assert any((after[name] - before[name]).abs().max() > 1e-3 for name, _ in one.named_parameters())
+    for name, value in two.state_dict().items():
+        torch.testing.assert_close(
+            value, after[name], atol=2e-5, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_dsr_with_annotated_anomalies_by_two_processes(place, starts, tmp_path):
+    """One of the four images of a step is annotated: the processes have unequal numbers of normal ones."""
+    stages = [trained_stages(*built("dsr", place, starts, anomalies=3))[0] for _ in range(2)]
+    assert_two_processes_agree(*stages, tmp_path)
+
+
+def test_a_latent_model_by_two_processes(tmp_path):
+    """Start of the codebooks at step 48, codes revived at step 50."""
+    paths = write_pictures(tmp_path / "pictures", 6)
+    schedule = StageConfig(steps=64, batch_size=BATCH, learning_rate=1e-3)
+    config = PretrainingConfig(schedule, crop_size=32, quantise_from=48)
+    stages = [LatentStage(latent_model(), paths, config, seed=0) for _ in range(2)]
+    assert_two_processes_agree(*stages, tmp_path)

@@ -1,8 +1,6 @@
 """Grids on a real Ray cluster of two nodes on this machine, one of which is lost half-way."""
 
 import json
-import os
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,28 +17,12 @@ from tiny import FREQUENT
 
 ray = pytest.importorskip("ray")
 
-from ray.cluster_utils import Cluster  # noqa: E402
-
-from subspect.benchmark.distributed import CellResources, run_grid_on_ray  # noqa: E402
-
-_MEMORY = 80 * 1024**2
+from subspect.benchmark.distributed import run_grid_on_ray  # noqa: E402
+from subspect.cluster import Resources  # noqa: E402
 
 
 def events(folder: Path) -> Counter:
     return Counter(json.loads(line)["event"] for line in (folder / "sessions.jsonl").read_text().splitlines())
-
-
-@pytest.fixture
-def cluster(monkeypatch):
-    """A head that runs nothing and two nodes of one core each."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _MEMORY})
-    made.workers = [made.add_node(num_cpus=1, object_store_memory=_MEMORY) for _ in range(2)]
-    monkeypatch.setenv("RAY_ADDRESS", made.address)
-    yield made
-    ray.shutdown()
-    made.shutdown()
 
 
 def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):
@@ -77,7 +59,7 @@ def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray, "wait", wait)
-        counts = run_grid_on_ray(cells, output, FREQUENT, CellResources(cpus=1))
+        counts = run_grid_on_ray(cells, output, FREQUENT, Resources(cpus=1))
     assert lost, "no node was lost while cells were at work"
     assert counts == {"finished": 4, "failed": 2}
     for cell in cells:

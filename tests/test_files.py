@@ -1,6 +1,6 @@
 import pytest
 
-from subspect.files import write_atomically
+from subspect.files import remove_leftovers, write_atomically
 
 
 def test_a_file_is_replaced_by_the_complete_new_one(tmp_path):
@@ -32,3 +32,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
         write_atomically(path, write)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_what_killed_writers_leave_is_removed_and_nothing_else(tmp_path):
+    for name in ("map.npy", ".hidden-map.npy", ".nfs0123456789abcdef"):
+        (tmp_path / name).touch()
+
+    def killed(temporary):
+        temporary.touch()
+        temporary.rename(tmp_path / "aside")  # so that nothing cleans up
+        raise KeyboardInterrupt(temporary.name)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        write_atomically(tmp_path / "map.npy", killed)
+    (tmp_path / "aside").rename(tmp_path / str(stopped.value))
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "nowhere")
+    assert {path.name for path in tmp_path.iterdir()} == {"map.npy", ".hidden-map.npy", ".nfs0123456789abcdef"}

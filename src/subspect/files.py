@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_MARK = 12  # hexadecimal digits that tell temporary names apart
+
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, complete or not at all."""
@@ -50,9 +52,15 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         Exception: Whatever ``write`` raises; the temporary file is removed and ``path`` left as it was.
     """
     # Hidden, so that nothing that lists the folder meanwhile takes it for a finished file.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:12]}-{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name}")
     try:
         write(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what writers that were killed have left in a folder; no writer may be at work in it."""
+    for path in folder.glob(f".{'[0-9a-f]' * _MARK}-*"):
+        path.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -26,6 +26,8 @@ from subspect.tiling import Tiling, pictures_at_once
 
 FloatArray = npt.NDArray[np.float32]
 Source = npt.NDArray[np.generic] | str | Path
+Row = dict[str, Any]
+"""What ``results.jsonl`` says of one file."""
 
 RESULTS, PICTURES, MAPS = "results.jsonl", "pictures", "maps"
 
@@ -181,16 +183,40 @@ def inspect_files(
         ValueError: There are no files.
         FileExistsError: The folder holds results of an earlier inspection.
     """
+    check_inspection(paths, output)
+    make_folders(output, raw_maps)
+    named = zip(paths, unique_names(paths), strict=True)
+    return write_rows((inspect_file(inspector, *one, output, raw_maps) for one in named), output)
+
+
+def check_inspection(paths: Sequence[Path], output: Path) -> None:
+    """Makes sure, before any work, that there are files and that no earlier results would be overwritten.
+
+    Raises:
+        ValueError: There are no files.
+        FileExistsError: The folder holds results of an earlier inspection.
+    """
     if not paths:
         raise ValueError("no image files to inspect")
-    _refuse_earlier_results(output)
+    earlier = [name for name in (RESULTS, PICTURES, MAPS) if (output / name).exists()]
+    if earlier:
+        raise FileExistsError(
+            f"{output} already holds {', '.join(earlier)}, which would be overwritten; choose another folder"
+        )
+
+
+def make_folders(output: Path, raw_maps: bool) -> None:
+    """Makes the folders of the pictures and, if wanted, of the raw maps."""
     (output / PICTURES).mkdir(parents=True)
     if raw_maps:
         (output / MAPS).mkdir()
+
+
+def write_rows(rows: Iterable[Row], output: Path) -> InspectionSummary:
+    """Writes ``results.jsonl``, each row as it comes, and counts."""
     counts = {"normal": 0, "anomalous": 0, "error": 0}
     with (output / RESULTS).open("x", encoding="utf-8") as results:
-        for path, name in zip(paths, unique_names(paths), strict=True):
-            row = _inspect_file(inspector, path, name, output, raw_maps)
+        for row in rows:
             counts[row.get("verdict", "error")] += 1
             results.write(json.dumps(row, ensure_ascii=False) + "\n")
             results.flush()
@@ -232,8 +258,8 @@ def draw_inspection(picture: FloatArray, inspection: Inspection, map_threshold: 
     return side_by_side({inspection.verdict: outlined, numbers: heated})
 
 
-def _inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw_maps: bool) -> dict[str, Any]:
-    """Inspects one file, writes its picture (and map), and returns its row."""
+def inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw_maps: bool) -> Row:
+    """Inspects one file, writes its picture (and map) under a name, and returns its row."""
     try:
         picture = read_image(path)
         inspection = inspector(picture)
@@ -241,7 +267,7 @@ def _inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw
         return {"path": str(path), "error": str(error)}
     drawn = f"{PICTURES}/{name}.png"
     save_picture(output / drawn, draw_inspection(picture, inspection, inspector.map_threshold))
-    row: dict[str, Any] = {
+    row: Row = {
         "path": str(path),
         "verdict": inspection.verdict,
         "score": inspection.score,
@@ -253,14 +279,6 @@ def _inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw
         row["map"] = f"{MAPS}/{name}.npy"
         write_atomically(output / row["map"], lambda temporary: np.save(temporary, inspection.anomaly_map))
     return row
-
-
-def _refuse_earlier_results(output: Path) -> None:
-    earlier = [name for name in (RESULTS, PICTURES, MAPS) if (output / name).exists()]
-    if earlier:
-        raise FileExistsError(
-            f"{output} already holds {', '.join(earlier)}, which would be overwritten; choose another folder"
-        )
 
 
 def unit_rgb(array: npt.NDArray[np.generic]) -> FloatArray:

@@ -27,7 +27,7 @@ from subspect.run_data import DataOptions, check_output, digests_not_to_judge, s
 from subspect.starting import take_weights
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
-from subspect.training import FitOptions, check_options, fit
+from subspect.training import FitOptions, check_options, fit, on_gpu
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
@@ -172,8 +172,7 @@ def calibrate_detector(
 
 def pick_device(options: FitOptions) -> torch.device:
     """The device to judge on: a GPU if one may be used and is there."""
-    use_gpu = options.accelerator != "cpu" and torch.cuda.is_available()
-    return torch.device("cuda" if use_gpu else "cpu")
+    return torch.device("cuda" if on_gpu(options) else "cpu")
 
 
 def _textures(run: TrainingRun, table: Table) -> Textures | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
@@ -62,16 +63,37 @@ class Stage(L.LightningModule):
     def preview(self) -> dict[str, Tensor]:
         """Pictures of the state of training by name, each ``(N, 3, H, W)`` in [0, 1]."""
 
-    def step_generator(self, purpose: str = "", device: torch.device | None = None) -> torch.Generator:
+    def step_generator(
+        self, purpose: str = "", device: torch.device | None = None, *, shared: bool = False
+    ) -> torch.Generator:
         """A generator seeded by seed, stage, purpose, step and process.
 
         Args:
             purpose: What is drawn.
             device: Where; None for the module's device. What the host must know is drawn on the CPU, so that
                 it need not wait for the device.
+            shared: The same in all processes: for what is drawn once for a batch, not for each image.
         """
         device = self.device if device is None else device
-        return seeded_generator(device, self.seed, self.name, purpose, self.global_step, self.global_rank)
+        process = 0 if shared else self.global_rank
+        return seeded_generator(device, self.seed, self.name, purpose, self.global_step, process)
+
+    def mean_over_processes(self, value: Tensor) -> Tensor:
+        """The mean of what the processes have, without a gradient."""
+        value = value.detach().to(torch.float32, copy=True)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(value)
+            value = value / torch.distributed.get_world_size()
+        return value
+
+    def of_all_processes(self, values: Tensor) -> Tensor:
+        """What the processes have of a batch ``(N, …)``, in the order of one process's: they took turns."""
+        if not torch.distributed.is_initialized():
+            return values
+        values = values.contiguous()
+        gathered = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(gathered, values)
+        return torch.stack(gathered, 1).flatten(0, 1)
 
     def setup(self, stage: str) -> None:
         """Freezes everything but the trained modules, and lays the weights out channels-last."""
@@ -302,6 +324,8 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         devices=devices,
         # Spawned, not started anew: the command would claim its output folder once a process.
         strategy="ddp_spawn" if devices > 1 else "auto",
+        # BatchNorm over the batches of all processes, as one process would; PyTorch has it for GPUs only.
+        sync_batchnorm=devices > 1 and on_gpu(options),
         precision="32-true" if stage.gathers else trainer_precision(options),
         max_steps=stage.config.steps,
         callbacks=callbacks,
@@ -324,11 +348,16 @@ def _checkpoints(stage: Stage, folder: Path, options: FitOptions) -> ModelCheckp
     )
 
 
+def on_gpu(options: FitOptions) -> bool:
+    """Whether a training runs on NVIDIA's or AMD's GPUs."""
+    return options.accelerator != "cpu" and torch.cuda.is_available()
+
+
 def trainer_precision(options: FitOptions) -> Any:
     """The precision as Lightning takes it, ``auto`` replaced by what this machine does fast."""
     if options.precision != "auto":
         return options.precision
-    if options.accelerator != "cpu" and torch.cuda.is_available():
+    if on_gpu(options):
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # A processor without AMX multiplies bfloat16 four times slower than float32.

@@ -1,3 +1,5 @@
+from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,54 @@ def test_otherwise_they_leave_the_test_split_with_their_group():
     assert [s.group for s in taken.select(split="unused")] == [learnt.group]  # the other shot of it
     assert names(taken) == names(t)
     assert "t" in names(taken.select(split="test"))
+
+
+SIZES = {"a": 1, "b": 6, "c": 2, "d": 3, "e": 6}
+
+
+def shots_of_parts() -> Table:
+    shots = [sample(f"{g}{i}", "test", "dent", group=g) for g, size in SIZES.items() for i in range(size)]
+    return table(sample("n"), *shots, sample("t", "test"))
+
+
+def first_of(order: tuple[str, ...], count: int) -> set[str]:
+    """The first shots of parts in an order."""
+    return set([f"{group}{index}" for group in order for index in range(SIZES[group])][:count])
+
+
+@pytest.mark.parametrize("count", range(1, 19))
+def test_a_part_is_used_up_before_the_next_is_opened(count):
+    possible = {}
+    for order in permutations(SIZES):
+        learnt = first_of(order, count)
+        possible[frozenset(learnt)] = {
+            name for name in first_of(order, 18) if name[0] in {n[0] for n in learnt}
+        }
+    for seed in range(20):
+        taken = take_anomalies(shots_of_parts(), count, seed)
+        learnt = frozenset(names(taken.select(split="train", anomalous=True)))
+        gone = set(names(taken)) - set(names(taken.select(split="test"))) - {"n"}
+        assert gone == possible[learnt]
+        assert len(gone) < count + max(SIZES.values())
+
+
+def test_anomalies_are_drawn_fairly_and_smaller_numbers_are_part_of_larger_ones():
+    draws = [
+        {
+            count: set(names(take_anomalies(shots_of_parts(), count, s).select(split="train", anomalous=True)))
+            for count in (4, 9)
+        }
+        for s in range(1000)
+    ]
+    assert all(drawn[4] < drawn[9] for drawn in draws)
+    orders = list(permutations(SIZES))
+    for count in (4, 9):
+        expected = Counter(name for order in orders for name in first_of(order, count))
+        found = Counter(name for drawn in draws for name in drawn[count])
+        for name, number in expected.items():
+            share = number / len(orders)
+            spread = (share * (1 - share) / len(draws)) ** 0.5
+            assert found[name] / len(draws) == pytest.approx(share, abs=4 * spread + 1e-9)
 
 
 def test_only_annotated_anomalies_can_be_taken():

@@ -35,11 +35,17 @@ inspector = subspect.load({export!r}, threshold=0.25)
 found = inspector([{picture!r}, numpy.full((20, 30), 128, numpy.uint8)])
 print(found[0].verdict, found[0].score, found[0].regions[0].box, found[1].verdict)
 """
+_THREADS = """
+import pathlib, subspect
+inspector = subspect.load({export!r}, threshold=0.25)
+inspector({picture!r})
+print(len(list(pathlib.Path("/proc/self/task").iterdir())))
+"""
 _COMMAND = "import sys; from subspect.cli import main; sys.exit(main({words!r}))"
 
 
-def process(code: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+def process(code: str, **more: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **more}
     return subprocess.run(
         [sys.executable, "-c", _WITHOUT + code], env=environment, capture_output=True, text=True
     )
@@ -106,6 +112,16 @@ def test_the_command_works(export, picture, tmp_path):
     assert row["regions"][0]["box"] == list(expected.regions[0].box)
     np.testing.assert_allclose(np.load(output / row["map"]), expected.anomaly_map, atol=1e-6)
     assert (output / row["picture"]).is_file()
+
+
+def test_threads_are_limited_as_pytorchs_are(export, picture):
+    if not export.parent.name.startswith("onnx"):
+        pytest.skip("OpenVINO's threads are no more than there are cores, whatever is asked for")
+    threads = [
+        int(process(_THREADS.format(export=str(export), picture=str(picture)), OMP_NUM_THREADS=limit).stdout)
+        for limit in ("1", "4")
+    ]
+    assert threads[1] - threads[0] == 3
 
 
 def test_commands_that_need_torch_say_how_to_get_it(tmp_path):

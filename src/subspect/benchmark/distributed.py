@@ -1,7 +1,6 @@
 """Execution on a Ray cluster: every cell a task, its folder on storage that all machines share.
 
-The cluster is the one that the environment variable ``RAY_ADDRESS`` names; without it Ray starts one on this
-machine. A task whose worker or machine is lost is started anew elsewhere and goes on from the cell's last
+A task whose worker or machine is lost is started anew elsewhere and goes on from the cell's last
 checkpoint, as any call does.
 """
 
@@ -9,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from subspect.benchmark.cells import FAILURE, Cell, State
 from subspect.benchmark.execution import attempt, count_states, prepared, write_summary
+from subspect.cluster import Resources, join_cluster
 from subspect.files import write_text
 from subspect.training import FitOptions
 
@@ -22,21 +21,8 @@ LOST_MACHINES = 5
 """How often a cell may lose its machine before it counts as failed."""
 
 
-@dataclass(frozen=True)
-class CellResources:
-    """What a cell needs of a machine; Ray runs as many cells at once as fit.
-
-    Attributes:
-        cpus: Cores; a cell gets as many threads.
-        gpus: Devices, or a share of one.
-    """
-
-    cpus: float = 1
-    gpus: float = 0
-
-
 def run_grid_on_ray(
-    cells: Sequence[Cell], output: Path, options: FitOptions, resources: CellResources
+    cells: Sequence[Cell], output: Path, options: FitOptions, resources: Resources
 ) -> dict[State, int]:
     """As `subspect.benchmark.execution.run_grid`, the cells spread over a cluster.
 
@@ -48,14 +34,11 @@ def run_grid_on_ray(
 
     Raises:
         ValueError: Ray is not installed, the folder holds other cells, or this machine cannot train so.
+        ConnectionError: There is no cluster where ``RAY_ADDRESS`` says.
         BlockingIOError: Another call is at work in the folder.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ValueError("--executor ray needs Ray: pip install 'subspect[ray]'") from error
+    ray = join_cluster()
     output = output.resolve()
-    ray.init(ignore_reinit_error=True, log_to_driver=False)
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=LOST_MACHINES)(attempt)
     with prepared(cells, output, options) as left:
         running = {task.remote(cell, output, options): cell for cell in left}

@@ -85,6 +85,15 @@ def add_tiles(parser: ArgumentParser, default: str) -> None:
     )
 
 
+def add_executor(parser: ArgumentParser, unit: str) -> None:
+    """Whether to work on this machine or on a cluster, of whose machines each ``unit`` takes a part."""
+    parser.add_argument(
+        "--executor", type=str, default="local", help="local, or ray: a cluster (see docs/scale.md)"
+    )
+    parser.add_argument(f"--{unit}-cpus", type=float, default=1, help=f"with ray: cores for each {unit}")
+    parser.add_argument(f"--{unit}-gpus", type=float, default=0, help=f"with ray: GPUs for each {unit}")
+
+
 def add_surfaces(parser: ArgumentParser) -> None:
     """Arguments of ``surfaces``."""
     parser.add_argument("output", type=Path, help="folder to make")
@@ -151,13 +160,16 @@ def add_evaluate(parser: ArgumentParser) -> None:
 def add_inspect(parser: ArgumentParser) -> None:
     """Arguments of ``inspect``."""
     parser.add_argument("detector", type=Path, help="folder of a detector, of its run, or of an export")
-    parser.add_argument("pictures", type=Path, nargs="+", help="image files, or folders of them")
+    parser.add_argument(
+        "pictures", type=Path, nargs="+", help="image files, folders of them, or .txt files that name them"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for pictures and results.jsonl")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--false-alarm-rate", type=float, help="re-choose the threshold for this rate")
     add_tiles(parser, "default: as it was calibrated")
     parser.add_argument("--raw-maps", action="store_true", help="write anomaly maps as .npy, too")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
+    add_executor(parser, "worker")
 
 
 def add_calibrate(parser: ArgumentParser) -> None:
@@ -202,11 +214,7 @@ def add_benchmark(parser: ArgumentParser) -> None:
         help="FIELD=VALUE: one value of the grid, e.g. datasets.mvtec_ad.root=DIR; may be repeated",
     )
     parser.add_argument("--dry-run", action="store_true", help="only print the plan and the time it will take")
-    parser.add_argument(
-        "--executor", type=str, default="local", help="local, or ray: a cluster (see docs/scale.md)"
-    )
-    parser.add_argument("--cell-cpus", type=float, default=1, help="with ray: cores for each cell")
-    parser.add_argument("--cell-gpus", type=float, default=0, help="with ray: GPUs for each cell")
+    add_executor(parser, "cell")
     add_machine(parser)
 
 

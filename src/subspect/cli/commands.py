@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 if TYPE_CHECKING:
     from subspect.calibration import Calibration
     from subspect.detectors.base import Detector
+    from subspect.inspection import InspectionSummary
     from subspect.results import Results
     from subspect.tiling import Tiling
     from subspect.training import FitOptions
@@ -35,7 +36,11 @@ def image_size(text: str) -> tuple[int, int]:
 def _tiling(given: Namespace) -> Tiling | None:
     from subspect.tiling import make_tiling
 
-    return make_tiling(None if given.tile is None else image_size(given.tile), given.overlap)
+    return make_tiling(_tile(given), given.overlap)
+
+
+def _tile(given: Namespace) -> tuple[int, int] | None:
+    return None if given.tile is None else image_size(given.tile)
 
 
 def _fit_options(given: Namespace) -> FitOptions:
@@ -178,6 +183,14 @@ def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
 
 
 def _inspect(given: Namespace) -> int:
+    pictures = _pictures(given.pictures)
+    summary = (_inspect_on_ray if _on_ray(given) else _inspect_here)(given, pictures)
+    print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
+    print(f"written: {summary.results}")
+    return EXIT_PARTLY_FAILED if summary.errors else 0
+
+
+def _inspect_here(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
     from subspect.inspection import inspect_files
     from subspect.loading import load
     from subspect.serving.description import is_export
@@ -187,27 +200,60 @@ def _inspect(given: Namespace) -> int:
         device=given.device if is_export(given.detector) else _device(given.device),
         threshold=given.threshold,
         false_alarm_rate=given.false_alarm_rate,
-        tile=None if given.tile is None else image_size(given.tile),
+        tile=_tile(given),
         overlap=given.overlap,
     )
-    summary = inspect_files(inspector, _pictures(given.pictures), given.output, raw_maps=given.raw_maps)
-    print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
-    print(f"written: {summary.results}")
-    return EXIT_PARTLY_FAILED if summary.errors else 0
+    return inspect_files(inspector, pictures, given.output, raw_maps=given.raw_maps)
+
+
+def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
+    from subspect.cluster import Resources
+    from subspect.distributed_inspection import Job, inspect_on_ray
+
+    job = Job(
+        given.detector.absolute(),
+        given.output.absolute(),
+        given.device,
+        given.threshold,
+        given.false_alarm_rate,
+        given.raw_maps,
+        _tile(given),
+        given.overlap,
+    )
+    return inspect_on_ray(job, pictures, Resources(given.worker_cpus, given.worker_gpus))
+
+
+def _on_ray(given: Namespace) -> bool:
+    """Whether the work is for a cluster.
+
+    Raises:
+        ValueError: The executor is neither of the two.
+    """
+    if given.executor not in ("local", "ray"):
+        raise ValueError(f"no executor {given.executor!r}; there are: local, ray")
+    return bool(given.executor == "ray")
 
 
 def _pictures(given: Sequence[Path]) -> list[Path]:
-    """The files named, and those in the folders named.
+    """The files named, those in the folders named, and those that the ``.txt`` files named name, a line each.
 
     Raises:
         FileNotFoundError: Something named does not exist; the message lists all such.
     """
     from subspect.images import find_images
 
-    missing = [str(path) for path in given if not path.exists()]
+    named = [path for one in given for path in _named(one)]
+    missing = [str(path) for path in named if not path.exists()]
     if missing:
         raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
-    return [found for path in given for found in (find_images(path) if path.is_dir() else [path])]
+    return [found for path in named for found in (find_images(path) if path.is_dir() else [path])]
+
+
+def _named(path: Path) -> list[Path]:
+    """What a list names, as if it stood on the command line, empty lines left out; of anything else itself."""
+    if path.suffix.lower() != ".txt" or path.is_dir():
+        return [path]
+    return [Path(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def _calibrate(given: Namespace) -> int:
@@ -311,15 +357,14 @@ def _benchmark(given: Namespace) -> int:
     if given.dry_run:
         print(make_plan(cells, given.output, options))
         return 0
-    if given.executor == "ray":
-        from subspect.benchmark.distributed import CellResources, run_grid_on_ray
+    if _on_ray(given):
+        from subspect.benchmark.distributed import run_grid_on_ray
+        from subspect.cluster import Resources
 
-        resources = CellResources(given.cell_cpus, given.cell_gpus)
+        resources = Resources(given.cell_cpus, given.cell_gpus)
         counts = run_grid_on_ray(cells, given.output, options, resources)
-    elif given.executor == "local":
-        counts = run_grid(cells, given.output, options)
     else:
-        raise ValueError(f"no executor {given.executor!r}; there are: local, ray")
+        counts = run_grid(cells, given.output, options)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     print(f"written: {given.output / SUMMARY}")
     return EXIT_PARTLY_FAILED if set(counts) != {"finished"} else 0

@@ -41,9 +41,7 @@ def read_magnetic_tile(root: Path, seed: int) -> Table:
     normals = _sort_by_number(_photographs(root / _NORMAL_FOLDER))
     samples = list(_normal_samples(normals, seed)) if normals else []
     kinds = [folder for folder in subfolders(root) if re.fullmatch("MT_.+", folder.name)]
-    for folder in kinds:
-        if folder.name != _NORMAL_FOLDER:
-            samples.extend(_defective_samples(folder))
+    samples.extend(_defective_samples([folder for folder in kinds if folder.name != _NORMAL_FOLDER]))
     return Table(tuple(samples), "magnetic_tile", root)
 
 
@@ -84,14 +82,15 @@ def _cuts_between_tiles(numbers: Sequence[int], blocks: int) -> list[int]:
     return sorted(set(cuts))
 
 
-def _defective_samples(folder: Path) -> Iterator[Sample]:
-    defect = folder.name.removeprefix("MT_").lower()
+def _defective_samples(folders: Sequence[Path]) -> Iterator[Sample]:
+    """By number over all kinds: a few tiles are filed under one kind in one shot, under another in the next."""
     tile = previous = None
-    for path in _sort_by_number(_photographs(folder)):
+    for path in _sort_by_number([path for folder in folders for path in _photographs(folder)]):
         number = _number(path)
         if previous is None or number - previous > _TILE_GAP:
             tile = number
         previous = number
         mask = path.with_suffix(".png")
         masks = (mask,) if mask.exists() else ()
+        defect = path.parent.parent.name.removeprefix("MT_").lower()
         yield Sample(path, "test", _CATEGORY, defect, masks, group=f"tile {tile}")

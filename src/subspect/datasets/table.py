@@ -111,17 +111,21 @@ def hold_out_calibration(table: Table, fraction: float, seed: int) -> Table:
 
 def draw_groups(samples: list[Sample], count: int, seed: int) -> list[Path]:
     """Paths of whole groups drawn by seed until ``count`` samples are reached, one group always left."""
+    drawn: list[Path] = []
+    for members in _shuffled_groups(samples, seed)[:-1]:
+        if len(drawn) >= count:
+            break
+        drawn.extend(members)
+    return drawn
+
+
+def _shuffled_groups(samples: list[Sample], seed: int) -> list[list[Path]]:
+    """Paths by group, the groups in an order drawn by seed; a sample without a group is one by itself."""
     groups: dict[str, list[Path]] = {}
     for sample in samples:
         groups.setdefault(sample.group or str(sample.path), []).append(sample.path)
-    order = np.random.default_rng(seed).permutation(len(groups))
     members = list(groups.values())
-    drawn: list[Path] = []
-    for index in order[:-1]:
-        if len(drawn) >= count:
-            break
-        drawn.extend(members[index])
-    return drawn
+    return [members[index] for index in np.random.default_rng(seed).permutation(len(members))]
 
 
 def take_anomalies(table: Table, count: int, seed: int) -> Table:
@@ -129,12 +133,13 @@ def take_anomalies(table: Table, count: int, seed: int) -> Table:
 
     They come from the training split where it has anomalous images (KSDD2), the rest of which goes unused;
     otherwise they are moved out of the test split, where every other image of their group becomes unused, so
-    that none is ever both learnt from and judged on.
+    that none is ever both learnt from and judged on. Groups are drawn one after the other, all annotated images
+    of each before the next, so that few are spoilt: those left over of the last group, and unannotated ones.
 
     Args:
         table: A table of one category.
         count: How many to take; 0 leaves normal images only in the training split.
-        seed: Chooses which.
+        seed: Chooses which; a smaller number takes a part of what a larger one takes.
 
     Raises:
         ValueError: There are fewer annotated anomalous images than asked for.
@@ -147,10 +152,9 @@ def take_anomalies(table: Table, count: int, seed: int) -> Table:
             f"{count} annotated anomalous images asked for, but {table.root} has {len(annotated)} in its"
             f" {source} split; ask for at most that many"
         )
-    order = np.random.default_rng(seed).permutation(len(annotated))[:count]
-    taken = [annotated[index] for index in sorted(order)]
-    paths = {sample.path for sample in taken}
-    groups = {sample.group for sample in taken if sample.group}
+    drawn = [path for members in _shuffled_groups(annotated, seed) for path in members]
+    paths = set(drawn[:count])
+    groups = {sample.group for sample in annotated if sample.path in paths and sample.group}
 
     def split_of(sample: Sample) -> Split:
         if sample.path in paths:

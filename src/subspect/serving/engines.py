@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -67,12 +68,19 @@ def float32_at_most(threshold: float) -> np.float32:
     return rounded if float(rounded) <= threshold else np.nextafter(rounded, np.float32(-np.inf))
 
 
+def _threads() -> int:
+    """How many threads ``OMP_NUM_THREADS`` allows, as PyTorch and Ray understand it; 0 if it says nothing."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return int(allowed) if allowed.isdecimal() else 0
+
+
 def _start_onnx(library: Any, path: Path, description: Description, device: str) -> Engine:
     if device not in _PROVIDERS or _PROVIDERS[device] not in library.get_available_providers():
         there = [name for name, provider in _PROVIDERS.items() if provider in library.get_available_providers()]
         raise ExportError(f"onnxruntime has no device {device!r} here; there are: {', '.join(there)}")
     options = library.SessionOptions()
     options.log_severity_level = 3  # errors only
+    options.intra_op_num_threads = _threads()  # 0: as many as there are cores
     session = library.InferenceSession(path, options, providers=[_PROVIDERS[device]])
 
     def run(pixels: FloatArray, threshold: float) -> Outcome:
@@ -84,6 +92,8 @@ def _start_onnx(library: Any, path: Path, description: Description, device: str)
 
 def _start_openvino(library: Any, path: Path, description: Description, device: str) -> Engine:
     settings = {"INFERENCE_PRECISION_HINT": _HINTS[description.precision], "PERFORMANCE_HINT": "LATENCY"}
+    if device.upper() == "CPU" and _threads():
+        settings["INFERENCE_NUM_THREADS"] = str(_threads())
     model = library.Core().compile_model(path, device.upper(), settings)
 
     def run(pixels: FloatArray, threshold: float) -> Outcome:

@@ -94,11 +94,11 @@ class LatentStage(Stage):
 
     @torch.no_grad()
     def _start_codebooks(self, images: Tensor) -> None:
-        model, generator = self.model, self.step_generator("k-means")
+        model, generator = self.model, self.step_generator("k-means", shared=True)
         encoded, low = model.low_features(images)
-        _start(model.low_codebook, low, generator)
+        _start(model.low_codebook, self.of_all_processes(low), generator)
         high = model.high_features(encoded, model.low_codebook(low).features)
-        _start(model.high_codebook, high, generator)
+        _start(model.high_codebook, self.of_all_processes(high), generator)
 
     @torch.no_grad()
     def _move_codebooks(self, latents: Latents) -> None:
@@ -111,8 +111,9 @@ class LatentStage(Stage):
         for book, features, indices in books:
             book.update(features, indices, decay)
             if revive:
-                expected = indices.numel() / len(book.codes)
-                book.revive(flatten_features(features), 0.05 * expected, self.step_generator("revive"))
+                vectors = flatten_features(self.of_all_processes(features))
+                generator = self.step_generator("revive", shared=True)
+                book.revive(vectors, 0.05 * len(vectors) / len(book.codes), generator)
 
     @torch.no_grad()
     def preview(self) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from subspect.spans import Span
 from subspect.training import Stage, seeded_generator
 
 _PREVIEWED = 4
+_LEAST_COUNT = 1e-3  # below one image of a batch over all processes; nothing is divided by 0
 
 
 class Varied(NamedTuple):
@@ -114,7 +115,7 @@ class DetectionStage(_DsrStage):
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Normal images, and in each batch a share of annotated anomalous ones if there are any."""
-        size = self.config.batch_size // world_size
+        size = self.config.batch_size
         annotated = 0
         if self.images.anomalous_indices and self.simulation.annotated_share:
             annotated = min(size - 1, max(1, round(self.simulation.annotated_share * size)))
@@ -122,13 +123,10 @@ class DetectionStage(_DsrStage):
         if annotated:
             groups.append((self.images.anomalous_indices, annotated))
         samplers = [
-            (
-                indices,
-                StepSampler(len(indices), share, self.config.steps, self.seed, start_step, rank, world_size),
-            )
+            (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step))
             for indices, share in groups
         ]
-        return DataLoader(self.images, batch_sampler=_JoinedSampler(samplers))
+        return DataLoader(self.images, batch_sampler=_JoinedSampler(samplers, rank, world_size))
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
@@ -183,9 +181,15 @@ class DetectionStage(_DsrStage):
         if config.light:
             model = self.detector.latent_model
             low_unit, high_unit = model.low_codebook.spread(), model.high_codebook.spread()
-        low = _squared_error(restricted.low / low_unit, latents.quantized_low.features / low_unit, normal)
-        high = _squared_error(restricted.high / high_unit, latents.quantized_high.features / high_unit, normal)
-        image = _squared_error(restricted.image, images, normal)
+        # As many a process as there are on average, so that all images weigh the same over all processes.
+        count = self.mean_over_processes(normal.sum())
+        low = _squared_error(
+            restricted.low / low_unit, latents.quantized_low.features / low_unit, normal, count
+        )
+        high = _squared_error(
+            restricted.high / high_unit, latents.quantized_high.features / high_unit, normal, count
+        )
+        image = _squared_error(restricted.image, images, normal, count)
         return {
             "feature": config.feature_loss_weight * (low + high),
             "image": config.image_loss_weight * image,
@@ -211,9 +215,8 @@ class UpsamplingStage(_DsrStage):
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Normal images."""
         indices = self.images.normal_indices
-        size = self.config.batch_size // world_size
-        sampler = StepSampler(len(indices), size, self.config.steps, self.seed, start_step, rank, world_size)
-        return DataLoader(self.images, batch_sampler=_JoinedSampler([(indices, sampler)]))
+        sampler = StepSampler(len(indices), self.config.batch_size, self.config.steps, self.seed, start_step)
+        return DataLoader(self.images, batch_sampler=_JoinedSampler([(indices, sampler)], rank, world_size))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
@@ -241,10 +244,14 @@ class UpsamplingStage(_DsrStage):
 
 
 class _JoinedSampler(Sampler[list[int]]):
-    """Batches joined from groups of images, each with a sampler of places in its group."""
+    """One process's part of batches joined from groups of images, each with a sampler of places in its group.
 
-    def __init__(self, groups: Sequence[tuple[Sequence[int], StepSampler]]) -> None:
+    The processes take turns, so that each has its part of every group.
+    """
+
+    def __init__(self, groups: Sequence[tuple[Sequence[int], StepSampler]], rank: int, world_size: int) -> None:
         self.groups = groups
+        self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
         return len(self.groups[0][1])
@@ -252,12 +259,13 @@ class _JoinedSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         samplers = [sampler for _, sampler in self.groups]
         for parts in zip(*samplers, strict=True):
-            yield [
+            joined = [
                 indices[place] for (indices, _), part in zip(self.groups, parts, strict=True) for place in part
             ]
+            yield joined[self.rank :: self.world_size]
 
 
-def _squared_error(predicted: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Mean squared error over the samples where ``counted`` (N,) is true; 0 if it is nowhere."""
+def _squared_error(predicted: Tensor, target: Tensor, counted: Tensor, count: Tensor) -> Tensor:
+    """Sum of the mean squared errors of the samples where ``counted`` (N,) is true, by ``count``, or 0."""
     errors = F.mse_loss(predicted.float(), target.float(), reduction="none").mean((1, 2, 3))
-    return (errors * counted).sum() / counted.sum().clamp(min=1)
+    return (errors * counted).sum() / count.clamp(min=_LEAST_COUNT)

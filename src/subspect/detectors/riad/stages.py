@@ -85,10 +85,10 @@ class InpaintingStage(Stage):
     def _erased(self, size: tuple[int, int]) -> Tensor:
         """This step's masks ``(sets, 1, H, W)``, for all images of the batch."""
         config = self.detector.config
-        # On the CPU, so that no GPU is waited for, and the same in all processes, so that none waits.
+        # On the CPU, so that no GPU is waited for. All images have the same masks, in all processes.
         drawn = seeded_generator(torch.device("cpu"), self.seed, self.name, "cell", self.global_step)
         cell = config.cell_sizes[int(torch.randint(len(config.cell_sizes), (), generator=drawn))]
         order = torch.randperm(
-            cell_count(size, cell), generator=self.step_generator("erasure"), device=self.device
+            cell_count(size, cell), generator=self.step_generator("erasure", shared=True), device=self.device
         )
         return erasure_masks(order, size, cell, config.sets)
