@@ -116,7 +116,7 @@ def test_the_command_works(export, picture, tmp_path):
 
 def test_threads_are_limited_as_pytorchs_are(export, picture):
     if not export.parent.name.startswith("onnx"):
-        pytest.skip("OpenVINO's threads are no more than there are cores, whatever is asked for")
+        pytest.skip("counted for ONNX Runtime")
     threads = [
         int(process(_THREADS.format(export=str(export), picture=str(picture)), OMP_NUM_THREADS=limit).stdout)
         for limit in ("1", "4")
