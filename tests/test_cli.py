@@ -162,7 +162,6 @@ def test_evaluate_refuses_a_folder_that_exists_before_it_works(place, tmp_path, 
         (["run", "nowhere"], ["nowhere: no such folder"]),
         (["run", "data", "--protocol=strict"], ["strict"]),
         (["run", "data", "--device=abacus"], ["abacus"]),
-        (["run", "data", "--executor=abacus"], ["no executor 'abacus'; there are: local, ray"]),
     ],
 )
 def test_what_evaluate_cannot_do_is_one_line(place, tmp_path, capsys, monkeypatch, words, parts):

@@ -66,7 +66,11 @@ def test_everything_of_the_run_is_recorded(trained):
     provenance = read_description(output / "detector")["provenance"]
     assert provenance["run"] == recorded
     assert provenance["latent_model"] == {"source": run.weights, "report": {"psnr": 20.0}}
-    assert {path.name for path in (output / "previews").iterdir()} == {"detection", "upsampling"}
+    assert {path.name for path in (output / "previews").iterdir()} == {
+        "normal_codes",
+        "detection",
+        "upsampling",
+    }
     Image.open(output / "previews/detection/000003.png").verify()
 
 

@@ -168,7 +168,9 @@ def test_truncated_weights_are_named(saved, length):
 def test_weights_of_another_detector_are_named(saved):
     path = saved / "weights.safetensors"
     weights = load_file(path)
-    weights.pop("detection.out.bias")
+    weights.pop("detection.unet.out.bias")
     save_file(weights, path)
-    with pytest.raises(StorageError, match=r"(?s)weights\.safetensors cannot be used.*detection\.out\.bias"):
+    with pytest.raises(
+        StorageError, match=r"(?s)weights\.safetensors cannot be used.*detection\.unet\.out\.bias"
+    ):
         load_detector(saved)

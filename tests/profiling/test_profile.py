@@ -117,7 +117,7 @@ def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys):
     assert parts["detection"]["parameters"] == sum(
         weights.numel() for weights in detector.detection.parameters()
     )
-    assert parts["detection.out"]["flops"] <= parts["detection"]["flops"] <= written["profiles"][0]["flops"]
+    assert parts["detection.unet"]["flops"] <= parts["detection"]["flops"] <= written["profiles"][0]["flops"]
     assert all(f"\n{name} " in printed for name in ("detection", "latent_model.decoder", "upsampling"))
     assert f"{parts['detection']['parameters']:,}" in printed
     assert f"peak: {written['peak'] / 1e9:.4g} GFLOP/s" in printed

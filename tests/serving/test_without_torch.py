@@ -117,9 +117,10 @@ def test_the_command_works(export, picture, tmp_path):
 def test_threads_are_limited_as_pytorchs_are(export, picture):
     if not export.parent.name.startswith("onnx"):
         pytest.skip("counted for ONNX Runtime")
+    code = _THREADS.format(export=str(export), picture=str(picture))
+    # NumPy's own threads follow the same limit, as far as there are processors.
     threads = [
-        int(process(_THREADS.format(export=str(export), picture=str(picture)), OMP_NUM_THREADS=limit).stdout)
-        for limit in ("1", "4")
+        int(process(code, OMP_NUM_THREADS=limit, OPENBLAS_NUM_THREADS="1").stdout) for limit in ("1", "4")
     ]
     assert threads[1] - threads[0] == 3
 
