@@ -166,6 +166,8 @@ def test_light_detection_begins_at_what_the_distances_say_and_adds_a_unet():
     nn.init.normal_(module.unet.out.weight)
     learnt = module.unet(torch.cat((evidence, distances), 1))
     torch.testing.assert_close(module(evidence, distances), torch.cat((-total, total), 1) + learnt)
+    half_trusted = torch.cat((-total, total), 1) + learnt / 2
+    torch.testing.assert_close(module.eval()(evidence, distances), half_trusted)
 
 
 def test_unet_is_the_references():

@@ -287,7 +287,7 @@ def test_without_refinement_there_is_no_stage_3_and_the_map_is_m(table):
     with torch.no_grad():
         mask = detector.reconstruct_and_detect(pictures(2)).mask
         assert torch.equal(detector(pictures(2)).anomaly_map, mask[:, 1:])
-        refining = build()
+        refining = build().eval()
         untrained = refining(pictures(2))
         torch.nn.init.normal_(refining.upsampling.out.weight, std=0.5)
         trained = refining(pictures(2))
