@@ -39,7 +39,7 @@ def step_seconds(config: DsrConfig, root: Path, steps: int) -> float:
         detector = Dsr(timed)
         table = read_table(root, "mvtec_ad", category="metal").select(split="train")
         images = TrainingImages(table.samples, detector.prepare, timed.image_size)
-        stage = detector.stages(images, 0)[0]
+        stage = next(one for one in detector.stages(images, 0) if one.name == "detection")
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
             fit([stage], Path(folder), FitOptions(progress=False, preview_every=10**6, checkpoint_every=10**6))
@@ -50,7 +50,7 @@ def step_seconds(config: DsrConfig, root: Path, steps: int) -> float:
 @torch.inference_mode()
 def images_a_second(config: DsrConfig, batch: int) -> float:
     """Images judged a second, median of ten batches."""
-    detector = Dsr(config).eval().to(DEVICE, memory_format=torch.channels_last)
+    detector = Dsr(config).eval().to(DEVICE).to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, *config.image_size, device=DEVICE).contiguous(
         memory_format=torch.channels_last
     )

@@ -26,6 +26,7 @@ def main(detector: str, size: tuple[int, int], tile: int) -> None:
     """Inspects noise of a size."""
     inspector = subspect.load(detector, tile=tile, threshold=0.0)
     tiling = make_tiling(tile)
+    assert tiling is not None
     inspector.score([np.full((tile, tile + (TILES_AT_ONCE - 1) * (tile - tiling.overlap), 3), 0.5, np.float32)])
     print(f"{_peak():.2f} GB: detector, {TILES_AT_ONCE} tiles at once")
     with tempfile.TemporaryDirectory() as folder:

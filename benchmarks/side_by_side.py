@@ -83,7 +83,8 @@ def _framed(picture: Picture, size: tuple[int, int]) -> Picture:
     scale = min(frame / side for frame, side in zip(size, image.size, strict=True))
     fitted = image.resize([max(1, round(side * scale)) for side in image.size], Image.Resampling.LANCZOS)
     frame = Image.new("RGB", size, PAPER)
-    frame.paste(fitted, tuple((outer - inner) // 2 for outer, inner in zip(size, fitted.size, strict=True)))
+    left, top = ((outer - inner) // 2 for outer, inner in zip(size, fitted.size, strict=True))
+    frame.paste(fitted, (left, top))
     return np.asarray(frame)
 
 

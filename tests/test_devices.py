@@ -159,15 +159,17 @@ def test_the_gradients_of_processes_average_to_that_of_one(method, place, starts
 def test_dsr_with_annotated_anomalies_by_two_processes(place, starts, tmp_path):
     """One of the four images of a step is annotated: the processes have unequal numbers of normal ones.
 
-    Compared is what gets its gradients through the detection module, not that itself: its biases before a
-    normalisation have gradients of rounding errors alone, out of which Adam makes whole steps.
+    Compared is the way that each parameter went. Where a gradient is all but zero, Adam makes steps out of the
+    rounding of sums, so a way of less than a hundredth of a step says nothing, and single weights may differ.
     """
     one, two = (trained_stages(*built("dsr", place, starts, anomalies=3))[0] for _ in range(2))
-    before = {name: value.clone() for name, value in one.state_dict().items()}
+    before = {name: value.detach().clone() for name, value in one.named_parameters()}
     fit([one], tmp_path / "one", QUIET)
     fit([two], tmp_path / "two", replace(QUIET, devices=2))
-    after = one.state_dict()
-    assert any((after[name] - before[name]).abs().max() > 1e-3 for name, _ in one.named_parameters())
-    for name, value in two.state_dict().items():
-        if not name.startswith(("detector.detection.", "detector.upsampling.")):
-            torch.testing.assert_close(value, after[name], atol=2e-5, rtol=1e-3, msg=name)
+    after, went = dict(one.named_parameters()), 0
+    for name, value in two.named_parameters():
+        way = (after[name] - before[name]).norm()
+        if way > 1e-5:
+            went += 1
+            assert (value - after[name]).norm() < 0.02 * way, name
+    assert went > 50

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -29,7 +30,7 @@ class Clock:
         self._started = (time.perf_counter(), time.process_time())
         return go
 
-    def _say(self, values: dict[str, object]) -> None:
+    def _say(self, values: Mapping[str, object]) -> None:
         print("@" + json.dumps(values), flush=True)
 
 

@@ -15,6 +15,7 @@ from clock import Clock
 # Exported detectors must be timed, and their memory taken, in a process that never imports PyTorch.
 if TYPE_CHECKING:
     from subspect.detectors.base import Detector
+    from subspect.serving.description import Format, Precision
 
 
 def eager(clock: Clock, method: str, preset: str, size: int = 256, batch: int = 1) -> None:
@@ -40,7 +41,7 @@ def exported(clock: Clock, folder: str, size: int = 256, batch: int = 1) -> None
 
 
 def write_export(
-    clock: Clock, method: str, preset: str, format: str, precision: str, folder: str, size: int = 256
+    clock: Clock, method: str, preset: str, format: Format, precision: Precision, folder: str, size: int = 256
 ) -> None:
     """Writes an export for ``exported``, unchecked: with random weights verdicts mean nothing."""
     from subspect.datasets.surfaces import generate
@@ -62,7 +63,7 @@ def write_export(
             write_model(detector, output, options)
     digests = {path.name: content_digest(path) for path in sorted(output.iterdir())}
     description = Description(
-        method, format, precision, None, detector.config.image_size, None, digests, versions(), {}
+        method, format, precision, None, detector.config.image_size, None, None, digests, versions(), {}
     )
     write_json(output / DESCRIPTION, description.to_values())
 
@@ -73,6 +74,7 @@ def step(clock: Clock, preset: str, crop: int | None = None, size: int = 256, ba
 
     from lightning.pytorch.callbacks import Callback
 
+    from subspect.detectors.dsr.config import DsrConfig
     from subspect.training import FitOptions, run_briefly
 
     class Ticking(Callback):
@@ -84,19 +86,24 @@ def step(clock: Clock, preset: str, crop: int | None = None, size: int = 256, ba
                 sys.exit()
 
     detector = _build("dsr", preset, size)
-    stage = replace(detector.config.detection_stage, batch_size=batch)
-    detector.config = replace(detector.config, training_crop=crop, detection_stage=stage)
+    config = detector.config
+    assert isinstance(config, DsrConfig)
+    stage = replace(config.detection_stage, batch_size=batch)
+    detector.config = replace(config, training_crop=crop, detection_stage=stage)
     options = FitOptions("cpu", precision="32-true", progress=False)
-    run_briefly(detector.stages(_images(detector), 0)[0], options, 1000, callbacks=[Ticking()])
+    detection = next(stage for stage in detector.stages(_images(detector), 0) if stage.name == "detection")
+    run_briefly(detection, options, 1000, callbacks=[Ticking()])
 
 
 def padim_fit(clock: Clock, images: int, size: int = 256) -> None:
     """Features of all images and the normal distributions."""
     import torch
 
+    from subspect.detectors.padim.model import Padim
     from subspect.detectors.padim.statistics import MomentSums
 
     detector = _build("padim", "fast", size).eval()
+    assert isinstance(detector, Padim)
     with torch.inference_mode():
         while clock():
             sums = MomentSums(*detector.distributions.mean.shape)

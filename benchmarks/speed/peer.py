@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from clock import Clock
 
-sys.modules["openvino_telemetry"] = None  # an import of it fails, so that nothing reports to a server
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an import of it fails, so that nothing reports to a server
 BACKBONE = {"backbone": "resnet18", "layers": ["layer1", "layer2", "layer3"], "pre_trained": False}
 
 
