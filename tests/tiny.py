@@ -17,6 +17,7 @@ from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.dsr.config import DsrConfig, LatentConfig, PretrainingConfig, SimulationConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel
 from subspect.detectors.dsr.latent_weights import save_latent_model
+from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.padim.config import PadimConfig
@@ -227,7 +228,11 @@ STARTS = {
 
 @torch.no_grad()
 def settle(detector: Detector) -> None:
-    """Gives BatchNorm, where there is any, the statistics of a batch; without them maps are flat."""
+    """Gives BatchNorm, if any, the statistics of a batch, and codes, if any, rarities: else maps are flat."""
+    for module in detector.modules():
+        if isinstance(module, NormalCodes):
+            drawn = torch.rand(module.rarity.shape, generator=torch.Generator().manual_seed(8))
+            module.rarity.copy_(10 * drawn.square())
     norms = [layer for layer in detector.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0

@@ -58,7 +58,7 @@ def test_codes_features_and_maps_agree(detector: Dsr, golden: dict[str, np.ndarr
     latents = detector.latent_model.encode(x)
     assert (latents.quantized_low.indices[0].numpy() == golden["index_low"]).mean() >= 0.999
     assert (latents.quantized_high.indices[0].numpy() == golden["index_high"]).mean() >= 0.999
-    restricted = detector.restrict(latents.quantized_low.features, latents.quantized_high.features)
+    restricted = detector.restrict(latents.quantized_low, latents.quantized_high)
     for ours, name in ((restricted.low, "feature_low"), (restricted.high, "feature_high")):
         np.testing.assert_allclose(every_fourth(ours[:, ::8]), golden[name], atol=1e-3)
     compared = detector.reconstruct_and_detect(x)

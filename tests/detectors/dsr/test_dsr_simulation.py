@@ -90,10 +90,10 @@ def test_anomalies_are_under_the_mask_on_the_levels_that_the_marked_grid_tells(m
     latents, anomalous = simulate(model, images, mask, sampling=sampling)
     low_cells, high_cells = cells(mask, 8), cells(mask, 4)
     on_low_grid, on_high_grid = enlarged(low_cells, 8), enlarged(high_cells, 4)
-    low_changed = changed(anomalous.low, latents.quantized_low.features)
-    high_changed = changed(anomalous.high, latents.quantized_high.features)
-    followed = model.high_codebook(model.high_features(latents.encoded, anomalous.low)).features
-    beyond_followed = changed(anomalous.high, followed)
+    low_changed = changed(anomalous.low.features, latents.quantized_low.features)
+    high_changed = changed(anomalous.high.features, latents.quantized_high.features)
+    followed = model.high_codebook(model.high_features(latents.encoded, anomalous.low.features)).features
+    beyond_followed = changed(anomalous.high.features, followed)
     assert not (low_changed & ~low_cells).any()
 
     seen = {"both": 0, "low": 0, "high": 0}
@@ -129,15 +129,15 @@ def test_every_marked_position_gets_a_code_beyond_the_nearest(model, images, mas
     low_from = latents.low if sampling == "exact" else low_start
     checked = 0
     for image in range(NUMBER):
-        if changed(anomalous.low, low_start)[image].any():
-            codes = at(anomalous.low, image, low_cells[image])
+        if changed(anomalous.low.features, low_start)[image].any():
+            codes = at(anomalous.low.features, image, low_cells[image])
             vectors = at(low_from, image, low_cells[image])
             ranks = distance_rank(model.low_codebook, codes, vectors)
             assert (ranks >= NEAREST).all()
             checked += len(ranks)
         elif mask[image].any():  # high only
             vectors = high_features if sampling == "exact" else latents.quantized_high.features
-            codes = at(anomalous.high, image, high_cells[image])
+            codes = at(anomalous.high.features, image, high_cells[image])
             ranks = distance_rank(model.high_codebook, codes, at(vectors, image, high_cells[image]))
             assert (ranks >= NEAREST).all()
             checked += len(ranks)
@@ -146,14 +146,14 @@ def test_every_marked_position_gets_a_code_beyond_the_nearest(model, images, mas
 
 def test_the_exact_form_measures_the_high_level_from_what_follows_from_the_low(model, images, mask):
     latents, anomalous = simulate(model, images, mask, sampling="exact")
-    remade = model.high_features(latents.encoded, anomalous.low)
-    both = changed(anomalous.low, latents.quantized_low.features).any((1, 2)) & changed(
-        anomalous.high, latents.quantized_high.features
+    remade = model.high_features(latents.encoded, anomalous.low.features)
+    both = changed(anomalous.low.features, latents.quantized_low.features).any((1, 2)) & changed(
+        anomalous.high.features, latents.quantized_high.features
     ).any((1, 2))
     from_remade, from_original = [], []
     for image in both.nonzero()[0]:
         where = cells(mask, 4)[image]
-        codes = at(anomalous.high, image, where)
+        codes = at(anomalous.high.features, image, where)
         from_remade.append(distance_rank(model.high_codebook, codes, at(remade, image, where)))
         from_original.append(distance_rank(model.high_codebook, codes, at(latents.high, image, where)))
     assert (np.concatenate(from_remade) >= NEAREST).all()
@@ -162,8 +162,9 @@ def test_the_exact_form_measures_the_high_level_from_what_follows_from_the_low(m
 
 def test_all_values_are_codes(model, images, mask):
     _, anomalous = simulate(model, images, mask, sampling="table")
-    for features, codebook in ((anomalous.low, model.low_codebook), (anomalous.high, model.high_codebook)):
-        vectors = flatten_features(features)
+    for level, codebook in ((anomalous.low, model.low_codebook), (anomalous.high, model.high_codebook)):
+        vectors = flatten_features(level.features)
+        assert torch.equal(codebook.lookup(level.indices), level.features)
         assert torch.cdist(vectors.double(), codebook.codes.double()).amin(1).max() < 1e-6
 
 
@@ -180,9 +181,9 @@ def test_anomalies_in_the_image_are_painted_and_encoded(model, images, mask, mon
     expected = model.encode(torch.lerp(images, painted, mask))
     # A batch of another size rounds otherwise, which turns a few near ties among codes.
     for ours, theirs in ((anomalous.low, expected.quantized_low), (anomalous.high, expected.quantized_high)):
-        assert changed(ours, theirs.features).mean() < 2e-3
+        assert changed(ours.features, theirs.features).mean() < 2e-3
     assert torch.equal(anomalous.mask, mask)
-    assert changed(anomalous.high, latents.quantized_high.features).any()
+    assert changed(anomalous.high.features, latents.quantized_high.features).any()
 
 
 def test_each_image_has_anomalies_of_one_origin(model, images, mask):
@@ -192,7 +193,7 @@ def test_each_image_has_anomalies_of_one_origin(model, images, mask):
     assert 3 < int((exact & defective).sum()) < int(defective.sum()) - 3
     normal = ~defective
     kept = latents.quantized_high.features[normal]
-    assert changed(anomalous.high[normal], kept).mean() < 2e-3  # near ties, see above
+    assert changed(anomalous.high.features[normal], kept).mean() < 2e-3  # near ties, see above
     assert not anomalous.mask[normal].any()
 
 

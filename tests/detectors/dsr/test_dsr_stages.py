@@ -12,11 +12,13 @@ from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.datasets.table import Table, take_anomalies
 from subspect.detectors.dsr.config import DsrConfig
+from subspect.detectors.dsr.folds import FOLDS, fold_of_each
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
 from subspect.losses import focal_loss
 from subspect.training import Stage
-from tiny import DSR, latent_model, write_data_set
+from tiny import DSR, latent_model, settle, write_data_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
 
@@ -31,11 +33,12 @@ def build(config: DsrConfig = DSR) -> Dsr:
     detector = Dsr(config)
     detector.adopt_latent_model(latent_model(), {})
     torch.manual_seed(1)
-    # These change nothing at the start, and what the distances say by themselves is too sure of it.
+    # These change nothing at the start, and what rarity says by itself is too sure of it.
     for module in (detector.low_subspace, detector.high_subspace, detector.detection.unet):
         torch.nn.init.normal_(module.out.weight, std=0.05)
     torch.nn.init.normal_(detector.detection.first_guess.weight, std=0.05)
     torch.nn.init.zeros_(detector.detection.first_guess.bias)
+    settle(detector)
     return detector
 
 
@@ -73,7 +76,7 @@ def detection(table: Table, config: DsrConfig, anomalies: int = 0) -> DetectionS
 
 def loss_of(stage: Stage, images: Tensor, mask: Tensor | None = None) -> Tensor:
     mask = torch.zeros(len(images), 1, 64, 64) if mask is None else mask
-    return stage.training_step((images, mask), 0)
+    return stage.training_step((images, mask, torch.full((len(images),), FOLDS)), 0)
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -105,6 +108,33 @@ def test_two_processes_share_a_batch(table):
     assert [sum(index in stage.images.anomalous_indices for index in part) for part in parts] == [1, 1]
     normals = [set(part) - set(stage.images.anomalous_indices) for part in parts]
     assert not normals[0] & normals[1]
+
+
+def test_batches_tell_the_folds_of_their_images(table):
+    stage = detection(table, configured(batch_size=8), 3)
+    loader, folds = stage.loader(0, 0, 1), fold_of_each(stage.images.samples)
+    seen = set()
+    for (images, _, found), indices in zip(loader, loader.batch_sampler, strict=True):
+        assert torch.equal(found, folds[indices])
+        assert torch.equal(images[0], stage.images[indices[0]][0])
+        seen |= set(found.tolist())
+    assert seen == {*range(FOLDS), FOLDS}
+
+
+@torch.no_grad()
+def test_training_compares_with_the_counts_of_other_folds(table):
+    """Once the others of the first fold know no code, its images look odd, and they only."""
+    stage, images = detection(table, configured(simulation=CALM)), pictures(2)
+    detector = stage.detector
+    latents = detector.latent_model.encode(images)
+    detector.low_normal.rarity[0], detector.high_normal.rarity[0] = 20.0, 20.0
+    found = []
+    for folds in ([0, 1], [1, 1]):
+        origin = Origin(coordinates((64, 64), images.device).expand(2, -1, -1, -1), torch.tensor(folds))
+        evidence = detector.restrict(latents.quantized_low, latents.quantized_high, origin).evidence
+        found.append(evidence.rarity.mean((1, 2, 3)))
+    assert found[0][0] > found[1][0] + 5
+    assert found[0][1] == found[1][1]
 
 
 def test_stage_3_sees_normal_images_only(table):
@@ -246,7 +276,7 @@ def test_rotation_keeps_image_and_mask_together(table, size, colour):
     stage = detection(table, configured(colour=colour, training_crop=None))
     mask = torch.zeros(4, 1, *size)
     mask[:, :, 12:25, 30:55] = 1
-    images, turned, _ = stage.varied((mask.expand(-1, 3, -1, -1), mask), rotated=1.0)
+    images, turned, _ = stage.varied((mask.expand(-1, 3, -1, -1), mask, torch.zeros(4)), rotated=1.0)
     assert images.shape[2:] == turned.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
     assert torch.equal((images > 0.5).float(), turned.expand(-1, 3, -1, -1))
     assert (images - turned).abs().mean() < 0.03  # at the edges only, where pixels are interpolated

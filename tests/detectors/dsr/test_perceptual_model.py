@@ -83,8 +83,8 @@ def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
     mask, generator = torch.ones(4, 1, 64, 96), torch.Generator().manual_seed(1)
     anomalous = LatentSimulator(model, config)(images, latents, mask, generator)
     for level, normal, changed in (
-        (model.low_codebook, latents.quantized_low, anomalous.low),
-        (model.high_codebook, latents.quantized_high, anomalous.high),
+        (model.low_codebook, latents.quantized_low, anomalous.low.features),
+        (model.high_codebook, latents.quantized_high, anomalous.high.features),
     ):
         other = level(changed)
         torch.testing.assert_close(other.features, changed)

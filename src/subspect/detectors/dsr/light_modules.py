@@ -73,10 +73,10 @@ class LightUNet(nn.Module):
 
 
 class LightDetection(nn.Module):
-    """A U-Net that corrects what distances from normal codes say by themselves; at the start by nothing.
+    """A U-Net that corrects what the rarity of the codes says by itself; at the start by nothing.
 
-    Once trained the correction counts half: short trainings overdo it where defects are small, and the mean of
-    both opinions is better than either (docs/experiments.md).
+    Once trained the correction counts half: short trainings overdo it, and the mean of both opinions is better
+    than either (docs/experiments.md).
 
     Args:
         channels_in: Channels of the evidence.
@@ -88,17 +88,21 @@ class LightDetection(nn.Module):
         self.unet = LightUNet(channels_in + 2, width)
         zero_start(self.unet.out)
         self.first_guess = nn.Conv2d(2, 2, 1)
-        # Even odds at 3 together, which one position in a thousand of held-out normal tiles reaches.
-        self.first_guess.weight = nn.Parameter(torch.tensor([[-0.5, -0.5], [0.5, 0.5]])[:, :, None, None])
-        self.first_guess.bias = nn.Parameter(torch.tensor([1.5, -1.5]))
+        # Even odds at 6.4 for the low and half the high together, which one position in a thousand of held-out
+        # normal tiles reaches.
+        towards_anomalous = torch.tensor([0.25, 0.125])
+        self.first_guess.weight = nn.Parameter(
+            torch.stack((-towards_anomalous, towards_anomalous))[..., None, None]
+        )
+        self.first_guess.bias = nn.Parameter(torch.tensor([1.6, -1.6]))
 
-    def forward(self, evidence: Tensor, distances: Tensor) -> Tensor:
+    def forward(self, evidence: Tensor, rarity: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)``, H and W multiples of 8.
 
         Args:
             evidence: ``(N, channels_in, H, W)``.
-            distances: Of the low and the high features, see `subspect.detectors.dsr.normal_codes`,
+            rarity: Of the low and the high codes, standardised; see `subspect.detectors.dsr.normal_codes`,
                 ``(N, 2, H, W)``.
         """
         trust = 1.0 if self.training else _TRUST
-        return self.first_guess(distances) + trust * self.unet(torch.cat((evidence, distances), 1))
+        return self.first_guess(rarity) + trust * self.unet(torch.cat((evidence, rarity), 1))

@@ -17,8 +17,9 @@ from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, General
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.light_modules import LightDetection, LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
-from subspect.detectors.dsr.normal_codes import NormalCodes
+from subspect.detectors.dsr.normal_codes import NormalCodes, Origin
 from subspect.detectors.dsr.perceptual_model import make_latent_model
+from subspect.detectors.dsr.quantizer import Quantized
 from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
 from subspect.sizes import crop, pad_to_multiple
@@ -28,20 +29,21 @@ SIZE_MULTIPLE = 32
 # The light modules' resolutions, as fractions of the image's: that of the high features, and half.
 _DETECTION_STRIDE = HIGH_STRIDE
 _UPSAMPLING_STRIDE = 2
+_NATS = 4.0  # the unit of rarity in which its groups are of the size of the other features
 
 
 class Evidence(NamedTuple):
     """What the light detection module sees beside both reconstructions, without gradient.
 
     Attributes:
-        features: Inverse hyperbolic sine of how both levels deviate from the normal codes, and of what
-            restriction changed, F̃ - Q in units of the codes' spread: ``(N, 2·D, H/4, W/4)`` with D the channels
-            of both levels.
-        distances: Of the low and the high features from the normal codes, ``(N, 2, H/4, W/4)``.
+        features: How rare the code of each group is, in units of 4 nats, and the inverse hyperbolic sine of
+            what restriction changed, F̃ - Q in units of the codes' spread: ``(N, G + D, H/4, W/4)`` with G the
+            groups and D the channels of both levels.
+        rarity: Of the low and the high codes together, ``(N, 2, H/4, W/4)``.
     """
 
     features: Tensor
-    distances: Tensor
+    rarity: Tensor
 
 
 class Restricted(NamedTuple):
@@ -122,12 +124,10 @@ class Dsr(Detector):
         self.high_subspace = LightSubspaceRestriction(high, config.subspace_width)
         joined = self.latent_model.decoder.conv.in_channels
         self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
-        # Eight bits of a feature are too few for how it deviates.
-        self.exact += ("low_normal", "high_normal")
-        height, width = (side + -side % SIZE_MULTIPLE for side in config.image_size)
-        self.low_normal = NormalCodes(low, (height // LOW_STRIDE, width // LOW_STRIDE))
-        self.high_normal = NormalCodes(high, (height // HIGH_STRIDE, width // HIGH_STRIDE))
-        self.detection = LightDetection(6 * _DETECTION_STRIDE**2 + 2 * (low + high), config.detection_width)
+        self.low_normal = NormalCodes(latent.low_groups, latent.codes)
+        self.high_normal = NormalCodes(latent.high_groups, latent.codes)
+        evidence = latent.low_groups + latent.high_groups + low + high
+        self.detection = LightDetection(6 * _DETECTION_STRIDE**2 + evidence, config.detection_width)
         self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
         zero_start(self.upsampling.out)
 
@@ -157,59 +157,58 @@ class Dsr(Detector):
         """RGB images in the channel order that the weights expect, and back."""
         return images.flip(1) if self.config.colour == "bgr" else images
 
-    def reconstruct_and_detect(self, images: Tensor, places: Tensor | None = None) -> Comparison:
+    def reconstruct_and_detect(self, images: Tensor, origin: Origin | None = None) -> Comparison:
         """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares.
 
         Args:
             images: The pictures.
-            places: Of a crop, where in the whole image its pixels are, ``(N, 2, H, W)``; see
-                `subspect.detectors.dsr.normal_codes.coordinates`.
+            origin: Of crops of training images; None for whole images.
         """
         latents = self.latent_model.encode(images)
-        low, high = latents.quantized_low.features, latents.quantized_high.features
-        general = self.latent_model.decoder(self.latent_model.join(low, high))
-        restricted = self.restrict(low, high, places)
+        low, high = latents.quantized_low, latents.quantized_high
+        general = self.latent_model.decoder(self.latent_model.join(low.features, high.features))
+        restricted = self.restrict(low, high, origin)
         return Comparison(images, general, restricted.image, self.detect(restricted, general).softmax(1))
 
-    def restrict(self, low: Tensor, high: Tensor, places: Tensor | None = None) -> Restricted:
+    def restrict(self, low: Quantized, high: Quantized, origin: Origin | None = None) -> Restricted:
         """Projects quantised features of both levels onto the normal ones and draws the image from them.
 
         Args:
-            low: Q, ``(N, D, H/8, W/8)``.
-            high: Q, ``(N, D, H/4, W/4)``.
-            places: As ``reconstruct_and_detect`` takes them.
+            low: Q, ``(N, D, H/8, W/8)``, and which codes they are.
+            high: Q, ``(N, D, H/4, W/4)``, and which codes they are.
+            origin: As ``reconstruct_and_detect`` takes it.
         """
         model = self.latent_model
-        restricted_low, restricted_high = self.low_subspace(low), self.high_subspace(high)
+        restricted_low, restricted_high = self.low_subspace(low.features), self.high_subspace(high.features)
         joined = model.join(
             model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
         )
         restricted = Restricted(restricted_low, restricted_high, self.object_decoder(joined))
-        return restricted._replace(evidence=self._evidence(low, high, restricted, places))
+        return restricted._replace(evidence=self._evidence(low, high, restricted, origin))
 
     @torch.no_grad()
     def _evidence(
-        self, low: Tensor, high: Tensor, restricted: Restricted, places: Tensor | None
+        self, low: Quantized, high: Quantized, restricted: Restricted, origin: Origin | None
     ) -> Evidence | None:
         if not self.config.light:
             return None
-        low_places, high_places = (_pooled(places, stride) for stride in (LOW_STRIDE, HIGH_STRIDE))
-        low_found, high_found = self.low_normal(low, low_places), self.high_normal(high, high_places)
-        low_change = (restricted.low - low) / self.latent_model.low_codebook.spread()
-        high_change = (restricted.high - high) / self.latent_model.high_codebook.spread()
-        from_low = doubled(torch.cat((low_found.whitened, low_change, low_found.distance), 1))
-        features = torch.cat((from_low[:, :-1], high_found.whitened, high_change), 1)
-        # Foreign codes deviate a hundredfold, which is more than a training without normalisation stands.
-        return Evidence(features.asinh(), torch.cat((from_low[:, -1:], high_found.distance), 1))
+        low_rarity = self.low_normal(low.indices, _pooled(origin, LOW_STRIDE))
+        high_rarity = self.high_normal(high.indices, _pooled(origin, HIGH_STRIDE))
+        # A change may be a hundredfold, which is more than a training without normalisation stands.
+        low_change = ((restricted.low - low.features) / self.latent_model.low_codebook.spread()).asinh()
+        high_change = ((restricted.high - high.features) / self.latent_model.high_codebook.spread()).asinh()
+        from_low = doubled(torch.cat((low_rarity.groups / _NATS, low_change, low_rarity.together), 1))
+        features = torch.cat((from_low[:, :-1], high_rarity.groups / _NATS, high_change), 1)
+        return Evidence(features, torch.cat((from_low[:, -1:], high_rarity.together), 1))
 
     def detect(self, restricted: Restricted, general: Tensor) -> Tensor:
         """Logits ``(N, 2, H, W)`` of the detection module, at the images' size."""
         pictures = torch.cat((restricted.image, general), 1)
         if restricted.evidence is None:
             return self.detection(pictures)
-        features, distances = restricted.evidence
+        features, rarity = restricted.evidence
         seen = torch.cat((F.pixel_unshuffle(pictures, _DETECTION_STRIDE), features), 1)
-        return _enlarge(self.detection(seen, distances), _DETECTION_STRIDE)
+        return _enlarge(self.detection(seen, rarity), _DETECTION_STRIDE)
 
     def refine(self, compared: Comparison) -> Tensor:
         """M_r: the probabilities ``(N, 2, H, W)`` after the upsampling module; M itself if that is off."""
@@ -260,8 +259,8 @@ class Dsr(Detector):
         self.latent_source = dict(provenance.get("latent_model", {}))
 
 
-def _pooled(places: Tensor | None, stride: int) -> Tensor | None:
-    return None if places is None else F.avg_pool2d(places, stride)
+def _pooled(origin: Origin | None, stride: int) -> Origin | None:
+    return None if origin is None else origin._replace(places=F.avg_pool2d(origin.places, stride))
 
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:

@@ -1,89 +1,135 @@
-"""What the quantised features of normal images are at each position, and how far others are from that.
+"""How rare each code is at each place of normal images: counted, since the latent space is discrete.
 
 The paper's modules have 100,000 steps on whole images to learn what belongs where. A short training on crops
-cannot: on magnetic tile, one distribution of the codes for all positions tells next to nothing, one with a mean
-and a scale for each position as much as PaDiM with a covariance for each (docs/experiments.md).
+cannot, and what belongs where is most of what can be known of a surface (docs/experiments.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_REGULARISATION = 0.01  # added to variances, as a share of their mean, so that what never varied is no alarm
-_LEAST_SQUARE = 1e-4  # whose logarithm is finite; normal features have 1
+from subspect.detectors.dsr.folds import FOLDS
 
-Chunks = Callable[[], Iterable[Tensor]]
-"""Goes through the features of many images, ``(n, D, h, w)`` at a time, as often as it is called."""
+CELLS = 16
+"""Places to a side of the image, in which codes are counted."""
+
+_REACH = 0.7  # of a count into the neighbouring cells: standard deviation of a Gaussian, in cells
+_PRIOR = 10.0  # images' worth of what is usual anywhere, added to what was seen in a cell
+_EVEN = 0.01  # share of that in which all codes are as usual: a code never seen has a probability, too
+_LEAST_SPREAD = 1e-2  # nats; nothing is divided by 0 where all images are the same
 
 
-class Deviations(NamedTuple):
-    """How features differ from the normal ones at their positions.
+class Origin(NamedTuple):
+    """Where crops of training images come from.
 
     Attributes:
-        whitened: z = W·(x - mean)/scale, ``(N, D, h, w)``, of mean square 1 over normal images.
-        distance: Logarithm of the mean square of z over its channels, ``(N, 1, h, w)``.
+        places: Of their pixels in the whole image, ``(N, 2, H, W)``, see `coordinates`.
+        folds: Which they are of, ``(N,)``: 0 to ``FOLDS - 1``, or ``FOLDS`` for images that are not counted.
     """
 
-    whitened: Tensor
-    distance: Tensor
+    places: Tensor
+    folds: Tensor
+
+
+class Rarity(NamedTuple):
+    """How unusual codes are where they are.
+
+    Attributes:
+        groups: Negative logarithm of each code's probability, in nats, ``(N, G, h, w)``.
+        together: Their sum over the groups, after a 3x3 mean, ``(N, 1, h, w)``; over normal images of other
+            folds it has mean 0 and standard deviation 1.
+    """
+
+    groups: Tensor
+    together: Tensor
 
 
 class NormalCodes(nn.Module):
-    """Mean and scale of quantised features at each position, and one covariance for all positions.
+    """Probabilities of the codes in a grid of 16x16 cells, from normal images.
+
+    A training image's own codes look usual because they were counted; a module trained on that is blind to what
+    is slightly unusual in images it has not seen. So each is compared with the other folds only.
 
     Args:
-        channels: D, of the features.
-        grid: Positions ``(h, w)`` of a whole image.
+        groups: G, how many codebooks there are.
+        codes: K, of each.
     """
 
-    mean: Tensor
-    scale: Tensor
-    whitening: Tensor
+    rarity: Tensor
+    centre: Tensor
+    spread: Tensor
 
-    def __init__(self, channels: int, grid: tuple[int, int]) -> None:
+    def __init__(self, groups: int, codes: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, *grid))
-        self.register_buffer("scale", torch.ones(1, *grid))
-        self.register_buffer("whitening", torch.eye(channels))
+        self.groups, self.codes = groups, codes
+        # Without each fold, and last from all.
+        unknown = torch.full((FOLDS + 1, groups * codes, CELLS**2), math.log(codes), dtype=torch.float16)
+        self.register_buffer("rarity", unknown)
+        self.register_buffer("centre", torch.tensor(groups * math.log(codes)))
+        self.register_buffer("spread", torch.tensor(1.0))
 
-    def forward(self, features: Tensor, places: Tensor | None) -> Deviations:
-        """Compares features with the normal ones.
+    def forward(self, indices: Tensor, origin: Origin | None) -> Rarity:
+        """Looks codes up.
 
         Args:
-            features: x, ``(N, D, h, w)``.
-            places: Where they are in the whole image, ``(N, 2, h, w)``, see `coordinates`; None if they are all
-                of it.
+            indices: Which codes, ``(N, G, h, w)``, or ``(N, h, w)`` of a single codebook.
+            origin: Of crops of training images, at the size of the codes; None for whole images.
         """
-        mean, scale = (_at(values, features, places) for values in (self.mean, self.scale))
-        whitened = F.conv2d(features - mean, self.whitening[:, :, None, None]) / scale
-        squares = whitened.square().mean(1, keepdim=True)
-        return Deviations(whitened, squares.clamp(min=_LEAST_SQUARE).log())
+        rarity = self._look_up(self._by_group(indices), origin)
+        return Rarity(rarity, (self._sum(rarity) - self.centre) / self.spread)
 
     @torch.no_grad()
-    def fit(self, chunks: Chunks) -> None:
-        """Takes the statistics of whole normal images; sums are in float64.
+    def fit(self, indices: Sequence[Tensor], folds: Sequence[Tensor]) -> None:
+        """Counts the codes of whole normal images.
 
         Args:
-            chunks: Their features, gone through four times.
+            indices: Which codes, as ``forward`` takes them, on any device.
+            folds: Of these images, ``(n,)`` each.
         """
-        images = sum(len(chunk) for chunk in chunks())
-        self.mean.copy_(_total(chunk.sum(0) for chunk in chunks()) / images)
-        products = _total(_products(chunk - self.mean) for chunk in chunks())
-        self.whitening.copy_(whitening(products / (images * self.scale.numel())))
-        self.scale.fill_(1.0)
-        squares = _total(self(chunk, None).distance.exp().sum(0) for chunk in chunks())
-        self.scale.copy_(_regularised(squares / images).sqrt())
+        counts = torch.zeros(FOLDS, self.groups, self.codes, CELLS, CELLS)
+        for codes, fold in zip(indices, folds, strict=True):
+            counts += self._counted(self._by_group(codes.long().cpu()), fold.cpu())
+        everything = counts.sum(0, keepdim=True)
+        for table, count in enumerate(torch.cat((everything - counts, everything))):
+            self.rarity[table] = -_probabilities(count).log().view_as(self.rarity[table])
+        sums = []
+        for codes, fold in zip(indices, folds, strict=True):
+            codes = self._by_group(codes.long().to(self.rarity.device))
+            places = coordinates((codes.shape[2], codes.shape[3]), codes.device).expand(len(codes), -1, -1, -1)
+            sums.append(self._sum(self._look_up(codes, Origin(places, fold.to(codes.device)))).cpu())
+        total = torch.cat(sums)
+        self.centre.copy_(total.mean())
+        self.spread.copy_(total.std().clamp(min=_LEAST_SPREAD))
 
+    def _by_group(self, indices: Tensor) -> Tensor:
+        return indices.view(len(indices), self.groups, *indices.shape[-2:])
 
-def whitening(covariance: Tensor) -> Tensor:
-    """The symmetric W with W·Σ·W = I, for a covariance Σ ``(D, D)``, a hundredth of its mean variance added."""
-    variances, directions = torch.linalg.eigh(covariance)
-    return (directions * _regularised(variances).rsqrt()) @ directions.T
+    def _look_up(self, indices: Tensor, origin: Origin | None) -> Tensor:
+        book = torch.arange(self.groups, device=indices.device)[:, None, None]
+        if origin is None:
+            table, fold = self.rarity[-1], torch.zeros((), dtype=torch.long, device=indices.device)
+        else:
+            table, fold = self.rarity, origin.folds[:, None, None, None]
+        places = ((fold * self.groups + book) * self.codes + indices) * CELLS**2 + _cells(indices, origin)
+        return table.flatten()[places].float()
+
+    @staticmethod
+    def _sum(rarity: Tensor) -> Tensor:
+        return F.avg_pool2d(rarity.sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+
+    def _counted(self, indices: Tensor, folds: Tensor) -> Tensor:
+        """Images that have each code in each cell, also parts of one: ``(FOLDS, G, K, CELLS, CELLS)``."""
+        book = folds[:, None, None, None] * self.groups + torch.arange(self.groups)[:, None, None]
+        places = (book * self.codes + indices) * CELLS**2 + _cells(indices, None)
+        counts = torch.bincount(places.flatten(), minlength=FOLDS * self.groups * self.codes * CELLS**2)
+        height, width = indices.shape[2:]
+        return counts.view(FOLDS, self.groups, self.codes, CELLS, CELLS) * (CELLS**2 / (height * width))
 
 
 def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
@@ -92,32 +138,31 @@ def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
     return torch.stack((right.expand(*size), down[:, None].expand(*size)))
 
 
-def _at(values: Tensor, features: Tensor, places: Tensor | None) -> Tensor:
-    """Values ``(C, h, w)`` of the whole image at the features' places."""
-    if places is None:
-        size = (features.shape[2], features.shape[3])
-        # Images of another size than trained on.
-        return values[None] if values.shape[1:] == size else _resized(values, size)
-    grid = places.permute(0, 2, 3, 1).to(values.dtype)
-    everywhere = values.expand(len(places), *values.shape)
-    return F.grid_sample(everywhere, grid, padding_mode="border", align_corners=False).to(features.dtype)
+def _cells(indices: Tensor, origin: Origin | None) -> Tensor:
+    """The numbers of the cells that ``(N, G, h, w)`` lie in, ``(h, w)``, or ``(N, 1, h, w)`` of crops."""
+    if origin is None:
+        down, right = (
+            (2 * torch.arange(length, device=indices.device) + 1) * CELLS // (2 * length)
+            for length in indices.shape[2:]
+        )
+        return down[:, None] * CELLS + right
+    right, down = ((origin.places + 1) / 2 * CELLS).long().clamp(0, CELLS - 1).unbind(1)
+    return (down * CELLS + right)[:, None]
 
 
-def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(values[None], size, mode="bilinear", align_corners=False)
+def _probabilities(counts: Tensor) -> Tensor:
+    """Of the codes in each cell, ``(G, K, CELLS, CELLS)``, from counts of the same shape."""
+    anywhere = counts.sum((2, 3), keepdim=True)
+    usual = anywhere / anywhere.sum(1, keepdim=True).clamp(min=1.0)
+    prior = _PRIOR * ((1 - _EVEN) * usual + _EVEN / counts.shape[1])
+    near = _blurred(counts)
+    return (near + prior) / (near.sum(1, keepdim=True) + prior.sum(1, keepdim=True))
 
 
-def _total(parts: Iterable[Tensor]) -> Tensor:
-    """Their sum in float64, on the host: Apple's GPUs know no float64."""
-    return sum((part.cpu().double() for part in parts), start=torch.zeros((), dtype=torch.float64))
-
-
-def _regularised(variances: Tensor) -> Tensor:
-    """Above zero also where all images are the same."""
-    return variances + (_REGULARISATION * variances.mean()).clamp(min=1e-12)
-
-
-def _products(deviations: Tensor) -> Tensor:
-    """Σ x·xᵀ over all positions of ``(n, D, h, w)``."""
-    vectors = deviations.transpose(0, 1).flatten(1)
-    return vectors @ vectors.T
+def _blurred(counts: Tensor) -> Tensor:
+    """Gaussian sums over neighbouring cells; a cell itself counts fully."""
+    reach = math.ceil(3 * _REACH)
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / _REACH) ** 2)
+    planes = F.pad(counts.flatten(0, 1)[:, None], (reach,) * 4, mode="replicate")
+    rows = F.conv2d(planes, kernel[None, None, :, None])
+    return F.conv2d(rows, kernel[None, None, None, :])[:, 0].view_as(counts)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subspect.detectors.dsr.config import SimulationConfig
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
-from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
+from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook, Quantized
 from subspect.simulation.latent import (
     Ranks,
     draw_placement,
@@ -28,13 +28,13 @@ class AnomalousLatents(NamedTuple):
     """Quantised features with simulated anomalies.
 
     Attributes:
-        low: ``(N, D, H/8, W/8)``.
-        high: ``(N, D, H/4, W/4)``.
+        low: ``(N, D, H/8, W/8)``, without a gradient.
+        high: ``(N, D, H/4, W/4)``, without a gradient.
         mask: Where they are, at image size, ``(N, 1, H, W)``.
     """
 
-    low: Tensor
-    high: Tensor
+    low: Quantized
+    high: Quantized
     mask: Tensor
 
 
@@ -86,8 +86,8 @@ class LatentSimulator:
         defective = paint(images, mask, generator, self.config.fills)[places]
         latents = self.model.encode(defective.contiguous(memory_format=torch.channels_last))
         return AnomalousLatents(
-            anomalous.low.index_copy(0, places, latents.quantized_low.features),
-            anomalous.high.index_copy(0, places, latents.quantized_high.features),
+            _replaced(anomalous.low, places, latents.quantized_low),
+            _replaced(anomalous.high, places, latents.quantized_high),
             torch.maximum(anomalous.mask, mask),
         )
 
@@ -100,10 +100,10 @@ class LatentSimulator:
         )
         # Where both levels change, the high features follow from the changed low ones.
         both = (placement.low & placement.high)[:, None, None, None]
-        high = torch.where(both, model.high_features(latents.encoded, low), latents.high)
+        unquantized = torch.where(both, model.high_features(latents.encoded, low.features), latents.high)
         mask_high = pool_mask(mask, HIGH_STRIDE) * placement.high[:, None, None, None]
-        indices = model.high_codebook(high).indices
-        high = self._exchange(model.high_codebook, high, indices, mask_high, generator)
+        indices = model.high_codebook(unquantized).indices
+        high = self._exchange(model.high_codebook, unquantized, indices, mask_high, generator)
         marked = torch.maximum(
             F.interpolate(mask_low, scale_factor=LOW_STRIDE),
             F.interpolate(mask_high, scale_factor=HIGH_STRIDE),
@@ -112,7 +112,7 @@ class LatentSimulator:
 
     def _exchange(
         self, codebook: AnyCodebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator
-    ) -> Tensor:
+    ) -> Quantized:
         """Quantised features ``(N, D, h, w)``, with other codes where ``mask`` (N, 1, h, w) is 1."""
         config, books = self.config, codebook.books(features, indices)
         codes = len(books[0][0].codes)
@@ -120,8 +120,9 @@ class LatentSimulator:
         exchanged = []
         for book, part, places in books:
             sampled = self._sample(book, part, places, mask, ranks, generator)
-            exchanged.append(book.lookup(torch.where(mask[:, 0] > 0, sampled, places)))
-        return torch.cat(exchanged, 1)
+            exchanged.append(torch.where(mask[:, 0] > 0, sampled, places))
+        chosen = torch.stack(exchanged, 1).view_as(indices)
+        return Quantized(codebook.lookup(chosen), chosen)
 
     def _sample(
         self,
@@ -139,3 +140,11 @@ class LatentSimulator:
                 return sample_exactly(features, codebook.codes, mask, ranks, generator)
             case "uniform":
                 return sample_uniformly(indices.shape, len(codebook.codes), generator)
+
+
+def _replaced(quantized: Quantized, places: Tensor, by: Quantized) -> Quantized:
+    """With other samples at ``places`` (n,) of the batch."""
+    return Quantized(
+        quantized.features.index_copy(0, places, by.features),
+        quantized.indices.index_copy(0, places, by.indices),
+    )

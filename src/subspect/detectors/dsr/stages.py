@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
+from subspect.detectors.dsr.folds import FoldedImages
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
-from subspect.detectors.dsr.normal_codes import coordinates
+from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
@@ -35,12 +36,16 @@ class Varied(NamedTuple):
     Attributes:
         images: ``(N, 3, H, W)``, as the detector takes them.
         masks: ``(N, 1, H, W)``, 1 where annotated as anomalous.
-        places: Where in the whole image the pixels are, ``(N, 2, H, W)``.
+        origin: Where they come from.
     """
 
     images: Tensor
     masks: Tensor
-    places: Tensor
+    origin: Origin
+
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images ``(N, 3, H, W)``, masks ``(N, 1, H, W)`` and folds ``(N,)``."""
 
 
 class _DsrStage(Stage):
@@ -74,9 +79,9 @@ class _DsrStage(Stage):
         }
 
     @Span("simulation")
-    def varied(self, batch: tuple[Tensor, Tensor], rotated: float) -> Varied:
+    def varied(self, batch: Batch, rotated: float) -> Varied:
         """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
-        images, masks = batch
+        images, masks, folds = batch
         places = coordinates((images.shape[2], images.shape[3]), images.device)
         joined = torch.cat((images, masks, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
@@ -87,7 +92,7 @@ class _DsrStage(Stage):
         padded, _ = pad_to_multiple(joined, SIZE_MULTIPLE)
         padded = padded.contiguous(memory_format=torch.channels_last)
         images, masks, places = padded[:, :3], padded[:, 3:4], padded[:, 4:]
-        return Varied(self.detector.reorder(images), (masks > 0.5).float(), places)
+        return Varied(self.detector.reorder(images), (masks > 0.5).float(), Origin(places, folds))
 
 
 class DetectionStage(_DsrStage):
@@ -126,23 +131,23 @@ class DetectionStage(_DsrStage):
             (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step))
             for indices, share in groups
         ]
-        return DataLoader(self.images, batch_sampler=_JoinedSampler(samplers, rank, world_size))
+        return DataLoader(FoldedImages(self.images), batch_sampler=_JoinedSampler(samplers, rank, world_size))
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
         self.simulator = LatentSimulator(self.detector.latent_model, self.simulation)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """The loss of a batch of images ``(N, 3, H, W)`` and masks ``(N, 1, H, W)``."""
-        images, annotation, places = self.varied(batch, self.simulation.rotation_share)
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """The loss of a batch."""
+        images, annotation, origin = self.varied(batch, self.simulation.rotation_share)
         annotated = annotation.flatten(1).any(1)
         with torch.no_grad():
             latents = self.detector.latent_model.encode(images)
             anomalous = self._simulate(images, latents, annotated)
             model = self.detector.latent_model
-            general = model.decoder(model.join(anomalous.low, anomalous.high))
+            general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
             target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
-        restricted = self.detector.restrict(anomalous.low, anomalous.high, places)
+        restricted = self.detector.restrict(anomalous.low, anomalous.high, origin)
         losses = self._losses(images, latents, restricted, ~annotated)
         # As the reference; without an image loss only the focal loss is left to teach the decoder.
         if self.detector.config.image_loss_weight:
@@ -156,7 +161,7 @@ class DetectionStage(_DsrStage):
         images, mask, generator = self.previewed()
         model = self.detector.latent_model
         anomalous = self.simulator(images, model.encode(images), mask, generator)
-        general = model.decoder(model.join(anomalous.low, anomalous.high))
+        general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         mask = self.detector.detect(restricted, general).softmax(1)
         compared = Comparison(images, general, restricted.image, mask)
@@ -216,11 +221,13 @@ class UpsamplingStage(_DsrStage):
         """Normal images."""
         indices = self.images.normal_indices
         sampler = StepSampler(len(indices), self.config.batch_size, self.config.steps, self.seed, start_step)
-        return DataLoader(self.images, batch_sampler=_JoinedSampler([(indices, sampler)], rank, world_size))
+        return DataLoader(
+            FoldedImages(self.images), batch_sampler=_JoinedSampler([(indices, sampler)], rank, world_size)
+        )
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Batch, _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
-        images, _no_mask, places = self.varied(batch, self.simulation.smudge_rotation_share)
+        images, _no_mask, origin = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
         size = (images.shape[2], images.shape[3])
         shapes, normal_share = self.simulation.shapes, self.simulation.normal_share
@@ -228,7 +235,7 @@ class UpsamplingStage(_DsrStage):
             mask = draw_masks(len(images), size, generator, shapes, normal_share)
             smudged = smudge(images, mask, generator)
         with torch.no_grad():
-            coarse = self.detector.reconstruct_and_detect(smudged, places)
+            coarse = self.detector.reconstruct_and_detect(smudged, origin)
         logits = self.detector.refine_logits(coarse)
         loss = focal_loss(logits.softmax(1).float(), mask)
         self.log("focal", loss, prog_bar=True)

@@ -1,0 +1,53 @@
+"""Training images told apart in folds, so that each can be compared with others than itself and its like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from subspect.datasets.loading import TrainingImages
+from subspect.datasets.table import Sample
+
+FOLDS = 4
+"""Parts of about the same size."""
+
+
+class FoldedImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Training images with their folds.
+
+    Attributes:
+        images: Training images of one category.
+        folds: Of each image, ``(N,)``.
+    """
+
+    def __init__(self, images: TrainingImages) -> None:
+        self.images = images
+        self.folds = fold_of_each(images.samples)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Image ``(3, h, w)`` in [0, 1], mask ``(1, h, w)``, fold ``()``."""
+        image, mask = self.images[index]
+        return image, mask, self.folds[index]
+
+
+def fold_of_each(samples: Sequence[Sample]) -> Tensor:
+    """The folds of training images, ``(N,)``: groups kept whole and in their order, ``FOLDS`` if anomalous.
+
+    With fewer groups than folds, images count for themselves; neighbours, which may be shots of one part, are
+    together even so.
+    """
+    normal = [index for index, sample in enumerate(samples) if not sample.anomalous]
+    names = [samples[index].group or str(samples[index].path) for index in normal]
+    if len(set(names)) < FOLDS:
+        names = [str(index) for index in normal]
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    folds = torch.full((len(samples),), FOLDS)
+    for index, name in zip(normal, names, strict=True):
+        folds[index] = first[name] * FOLDS // len(normal)
+    return folds
