@@ -81,7 +81,7 @@ class NormalCodes(nn.Module):
             indices: Which codes, ``(N, G, h, w)``, or ``(N, h, w)`` of a single codebook.
             origin: Of crops of training images, at the size of the codes; None for whole images.
         """
-        rarity = self._look_up(self._by_group(indices), origin)
+        rarity = self._look_up(_by_group(indices), origin)
         return Rarity(rarity, (self._sum(rarity) - self.centre) / self.spread)
 
     @torch.no_grad()
@@ -94,21 +94,18 @@ class NormalCodes(nn.Module):
         """
         counts = torch.zeros(FOLDS, self.groups, self.codes, CELLS, CELLS)
         for codes, fold in zip(indices, folds, strict=True):
-            counts += self._counted(self._by_group(codes.long().cpu()), fold.cpu())
+            counts += self._counted(_by_group(codes.long().cpu()), fold.cpu())
         everything = counts.sum(0, keepdim=True)
         for table, count in enumerate(torch.cat((everything - counts, everything))):
             self.rarity[table] = -_probabilities(count).log().view_as(self.rarity[table])
         sums = []
         for codes, fold in zip(indices, folds, strict=True):
-            codes = self._by_group(codes.long().to(self.rarity.device))
+            codes = _by_group(codes.long().to(self.rarity.device))
             places = coordinates((codes.shape[2], codes.shape[3]), codes.device).expand(len(codes), -1, -1, -1)
             sums.append(self._sum(self._look_up(codes, Origin(places, fold.to(codes.device)))).cpu())
         total = torch.cat(sums)
         self.centre.copy_(total.mean())
         self.spread.copy_(total.std().clamp(min=_LEAST_SPREAD))
-
-    def _by_group(self, indices: Tensor) -> Tensor:
-        return indices.view(len(indices), self.groups, *indices.shape[-2:])
 
     def _look_up(self, indices: Tensor, origin: Origin | None) -> Tensor:
         book = torch.arange(self.groups, device=indices.device)[:, None, None]
@@ -136,6 +133,10 @@ def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
     """Where the pixels of a whole image are: right and down, ``(2, H, W)``, from -1 to 1 between its edges."""
     down, right = ((2 * torch.arange(length, device=device) + 1) / length - 1 for length in size)
     return torch.stack((right.expand(*size), down[:, None].expand(*size)))
+
+
+def _by_group(indices: Tensor) -> Tensor:
+    return indices if indices.dim() == 4 else indices[:, None]
 
 
 def _cells(indices: Tensor, origin: Origin | None) -> Tensor:
