@@ -12,7 +12,7 @@ import grids
 from subspect.benchmark.cells import list_cells, state
 from subspect.benchmark.grid import read_grid
 from subspect.results import read_results
-from subspect.training import newest_checkpoint
+from subspect.training.checkpoints import newest_checkpoint
 from tiny import FREQUENT
 
 ray = pytest.importorskip("ray")

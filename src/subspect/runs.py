@@ -27,7 +27,8 @@ from subspect.run_data import DataOptions, check_output, digests_not_to_judge, s
 from subspect.starting import take_weights
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
-from subspect.training import FitOptions, check_options, fit, on_gpu
+from subspect.training.fitting import fit
+from subspect.training.options import FitOptions, check_options, on_gpu
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"

@@ -14,7 +14,7 @@ from subspect.benchmark.cells import FAILURE, Cell, State
 from subspect.benchmark.execution import attempt, count_states, prepared, write_summary
 from subspect.cluster import Resources, join_cluster
 from subspect.files import write_text
-from subspect.training import FitOptions
+from subspect.training.options import FitOptions
 
 logger = logging.getLogger("subspect")
 LOST_MACHINES = 5

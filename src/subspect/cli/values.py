@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 if TYPE_CHECKING:
     from subspect.tiling import Tiling
-    from subspect.training import FitOptions
+    from subspect.training.options import FitOptions
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -43,7 +43,7 @@ def chosen_tiling(given: Namespace) -> Tiling | None:
 
 def fit_options(given: Namespace) -> FitOptions:
     """How a training runs on this machine."""
-    from subspect.training import FitOptions
+    from subspect.training.options import FitOptions
 
     return FitOptions(given.accelerator, given.devices, given.precision, progress=not given.quiet)
 

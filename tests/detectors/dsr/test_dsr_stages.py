@@ -15,7 +15,7 @@ from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
 from subspect.losses import focal_loss
-from subspect.training import Stage
+from subspect.training.stage import Stage
 from tiny import DSR, latent_model, write_data_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
