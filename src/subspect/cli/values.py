@@ -1,4 +1,4 @@
-"""What words of the command line stand for: sizes, tiles, devices, files. Heavy imports wait until then."""
+"""What words of the command line stand for: sizes, tiles, executors, files. Heavy imports wait until then."""
 
 from __future__ import annotations
 
@@ -46,21 +46,6 @@ def fit_options(given: Namespace) -> FitOptions:
     from subspect.training.options import FitOptions
 
     return FitOptions(given.accelerator, given.devices, given.precision, progress=not given.quiet)
-
-
-def available_device(name: str) -> str:
-    """The name of a device, as it was given.
-
-    Raises:
-        ValueError: This machine has no such device.
-    """
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {name!r} on this machine: {str(error).splitlines()[0]}") from error
-    return name
 
 
 def on_ray(given: Namespace) -> bool:

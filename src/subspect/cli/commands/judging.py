@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from subspect.cli.answers import EXIT_PARTLY_FAILED, print_threshold
-from subspect.cli.values import available_device, chosen_tiling, on_ray, optional_size, picture_files
+from subspect.cli.values import chosen_tiling, on_ray, optional_size, picture_files
 
 if TYPE_CHECKING:
     from subspect.inspection import InspectionSummary
@@ -38,6 +38,7 @@ def do_evaluate(given: Namespace) -> int:
 
 def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
     """Judges one detector, and draws its telling cases if asked to."""
+    from subspect.devices import available_device
     from subspect.evaluation import evaluate
     from subspect.gallery import write_gallery
     from subspect.prediction import DetectorInspector
@@ -74,11 +75,10 @@ def do_inspect(given: Namespace) -> int:
 def _inspect_here(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
     from subspect.inspection import inspect_files
     from subspect.loading import load
-    from subspect.serving.description import is_export
 
     inspector = load(
         given.detector,
-        device=given.device if is_export(given.detector) else available_device(given.device),
+        device=given.device,
         threshold=given.threshold,
         false_alarm_rate=given.false_alarm_rate,
         tile=optional_size(given.tile),
@@ -106,6 +106,7 @@ def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSum
 
 def do_calibrate(given: Namespace) -> int:
     """Calibrates a detector anew."""
+    from subspect.devices import available_device
     from subspect.recalibration import recalibrate
 
     detector = recalibrate(
@@ -124,6 +125,7 @@ def do_calibrate(given: Namespace) -> int:
 def do_probe(given: Namespace) -> int:
     """Measures which sizes of planted defects a detector finds."""
     from subspect.datasets import read_table
+    from subspect.devices import available_device
     from subspect.prediction import DetectorInspector
     from subspect.probe.probing import ProbeOptions, probe
     from subspect.storage import find_detector, load_detector, read_description

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from subspect.cli.answers import EXIT_PARTLY_FAILED
-from subspect.cli.values import available_device, fit_options, on_ray, optional_size
+from subspect.cli.values import fit_options, on_ray, optional_size
 
 if TYPE_CHECKING:
     from subspect.detectors.base import Detector
@@ -41,6 +41,7 @@ def do_benchmark(given: Namespace) -> int:
 
 def do_report(given: Namespace) -> int:
     """Writes the page and tables of judged runs."""
+    from subspect.devices import available_device
     from subspect.report.writing import write_report
 
     page = write_report(
@@ -55,6 +56,7 @@ def do_profile(given: Namespace) -> int:
     # Before PyTorch is imported: its tracer would report every start and stop.
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from subspect.devices import available_device
     from subspect.files import write_json
     from subspect.profiling.profiling import ProfileOptions, profile_detector
 
