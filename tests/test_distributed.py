@@ -25,6 +25,12 @@ def events(folder: Path) -> Counter:
     return Counter(json.loads(line)["event"] for line in (folder / "sessions.jsonl").read_text().splitlines())
 
 
+def test_cells_that_no_machine_has_room_for_are_refused(cluster, tmp_path):
+    with pytest.raises(ValueError, match="no machine of the cluster has 1 cores and 2 GPUs"):
+        run_grid_on_ray([], tmp_path / "out", FREQUENT, Resources(gpus=2))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):
     grid = grids.tiny_grid(tmp_path, seeds=[0, 1])
     grid["methods"]["dsr"]["settings"] += ["detection_stage.steps=80"]
