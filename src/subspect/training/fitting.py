@@ -44,11 +44,7 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
     """
     if not resume and any((folder / "checkpoints").rglob("*.ckpt")):
         raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
-    uneven = [s.name for s in stages if not s.gathers and s.config.batch_size % options.devices]
-    if uneven:
-        raise ValueError(
-            f"the batch size of {', '.join(uneven)} does not divide among {options.devices} devices; change one"
-        )
+    check_batches(stages, options)
     for number, stage in enumerate(stages):
         checkpoint, step = newest_checkpoint(checkpoint_folder(stage, folder))
         if checkpoint is not None and step >= stage.config.steps:
@@ -57,6 +53,19 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
             continue
         logger.info("stage %d of %d: %s, %d steps", number + 1, len(stages), stage.name, stage.config.steps)
         _fit_stage(stage, folder, options, checkpoint)
+
+
+def check_batches(stages: Sequence[Stage], options: FitOptions) -> None:
+    """Makes sure that every device gets as many images of a batch.
+
+    Raises:
+        ValueError: A batch does not divide among the devices.
+    """
+    uneven = [s.name for s in stages if not s.gathers and s.config.batch_size % options.devices]
+    if uneven:
+        raise ValueError(
+            f"the batch size of {', '.join(uneven)} does not divide among {options.devices} devices; change one"
+        )
 
 
 def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path | None) -> None:
