@@ -24,7 +24,8 @@ from subspect.datasets.loading import TrainingImages
 from subspect.datasets.surfaces import generate
 from subspect.detectors.dsr.config import PRESETS, DsrConfig
 from subspect.detectors.dsr.model import Dsr
-from subspect.training import FitOptions, fit
+from subspect.training.fitting import fit
+from subspect.training.options import FitOptions
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHORT = 5

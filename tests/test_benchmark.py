@@ -21,7 +21,7 @@ from subspect.benchmark.timing import Speed, StageSpeed, estimate, measure
 from subspect.cli import main
 from subspect.detectors.configuration import ConfigurationError
 from subspect.results import read_results
-from subspect.training import newest_checkpoint
+from subspect.training.checkpoints import newest_checkpoint
 from tiny import FREQUENT, QUIET
 
 RECIPES = Path(__file__).parent.parent / "recipes"

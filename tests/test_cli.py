@@ -128,6 +128,7 @@ def test_options_of_train_reach_the_run(place, tmp_path):
         (["--accelerator=abacus"], ["this machine cannot train with accelerator abacus"]),
         (["--precision=7-true"], ["7-true"]),
         (["--devices=0"], ["at least one device", "devices 0"]),
+        (["--devices=3"], ["batch size of detection", "does not divide among 3 devices"]),
     ],
 )
 def test_what_train_cannot_do_is_one_line(place, tmp_path, capsys, words, parts):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from subspect.cli import main
-from subspect.cli.commands import image_size
+from subspect.cli.values import image_size
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from subspect.datasets.table import take_anomalies
 from subspect.detectors.base import Detector
 from subspect.detectors.config import StageConfig
 from subspect.detectors.registry import find_method
-from subspect.training import Stage, fit
+from subspect.training.fitting import fit
+from subspect.training.stage import Stage
 from tiny import DRAEM, DSR, QUIET, RIAD, STARTS, STUDENTS, settle, write_data_set
 
 BATCH = 4

@@ -12,7 +12,7 @@ import grids
 from subspect.benchmark.cells import list_cells, state
 from subspect.benchmark.grid import read_grid
 from subspect.results import read_results
-from subspect.training import newest_checkpoint
+from subspect.training.checkpoints import newest_checkpoint
 from tiny import FREQUENT
 
 ray = pytest.importorskip("ray")
@@ -23,6 +23,12 @@ from subspect.cluster import Resources  # noqa: E402
 
 def events(folder: Path) -> Counter:
     return Counter(json.loads(line)["event"] for line in (folder / "sessions.jsonl").read_text().splitlines())
+
+
+def test_cells_that_no_machine_has_room_for_are_refused(cluster, tmp_path):
+    with pytest.raises(ValueError, match="no machine of the cluster has 1 cores and 2 GPUs"):
+        run_grid_on_ray([], tmp_path / "out", FREQUENT, Resources(gpus=2))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_lost_node_costs_no_cell_and_repeats_none(cluster, tmp_path):

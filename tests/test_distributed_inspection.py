@@ -87,6 +87,21 @@ def test_what_is_wrong_is_said_before_a_folder_is_made(cluster, export, pictures
         inspect_on_ray(Job(export, tmp_path / "out"), pictures, Resources())
 
 
+def test_what_another_command_writes_meanwhile_is_left_alone(cluster, export, pictures, tmp_path, monkeypatch):
+    begun = tmp_path / "out/pictures/.0123456789ab-00.png"  # as `subspect.files.write_atomically` names it
+    make_folders = distributed_inspection.make_folders
+
+    def come_second(output: Path, raw_maps: bool) -> None:
+        begun.parent.mkdir(parents=True)
+        begun.touch()
+        make_folders(output, raw_maps)
+
+    monkeypatch.setattr(distributed_inspection, "make_folders", come_second)
+    with pytest.raises(FileExistsError):
+        inspect_on_ray(Job(export, tmp_path / "out"), pictures, Resources())
+    assert begun.exists()
+
+
 def test_a_file_that_loses_its_workers_is_recorded_and_the_rest_goes_on(
     cluster, export, pictures, tmp_path, monkeypatch
 ):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.pretraining import pretrain
 from subspect.runs import RunOptions, train
-from subspect.training import newest_checkpoint
+from subspect.training.checkpoints import newest_checkpoint
 from tiny import (
     LONG,
     QUIET,

@@ -58,6 +58,15 @@ def test_the_table_has_ratios_and_shares_of_the_peak(speed):
     assert "peak 8.0 GFLOP/s" in text
 
 
+def test_measurements_of_another_machine_are_told_apart(speed):
+    import environments
+
+    one = {"date": "2026-01-01", "load": 1.0, "cores": 1, "ours": {"torch": "2.12"}}
+    assert environments.differences(one, one | {"date": "2026-02-02", "load": 3.0}) == []
+    assert environments.differences(one, one | {"cores": 2, "ours": {"torch": "2.13"}}) == ["cores", "ours"]
+    assert environments.differences({}, {"peer": ""}) == ["peer"]
+
+
 def test_no_two_comparisons_have_the_same_name(speed):
     comparisons, _, _ = speed
     names = [f"{one.group}: {one.name}" for one in comparisons.COMPARISONS]

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from subspect.detectors.config import StageConfig
-from subspect.training import learning_rate_factor, newest_checkpoint, seeded_generator
+from subspect.training.checkpoints import newest_checkpoint
+from subspect.training.stage import learning_rate_factor, seeded_generator
 
 CPU = torch.device("cpu")
 

@@ -33,7 +33,7 @@ from subspect.detectors.uninformed_students.pretraining import TeacherRun, pretr
 from subspect.detectors.uninformed_students.teacher_weights import filename, save_teacher
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, train
-from subspect.training import FitOptions
+from subspect.training.options import FitOptions
 
 LATENT = LatentConfig(width=8, residual_width=4, codes=16)
 DSR = DsrConfig(

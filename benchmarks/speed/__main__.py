@@ -9,7 +9,8 @@ comparison starts two fresh processes, one a side, which work in turn, ours, the
 whatever else the machine does meets both; reported is the median of the ratios of neighbours, with the
 smallest and largest. All cores that the process may use are used. With one core, times are processor time,
 which other work on the machine changes little; with several they are wall-clock time. OUTPUT.json is
-written anew after each comparison, and comparisons that are in it are not repeated.
+written anew after each comparison, and comparisons that are in it are not repeated; a file that was begun on
+another machine, with other cores or other versions is refused.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import tempfile
 from pathlib import Path
 
 from comparisons import COMPARISONS, Comparison
-from environments import machine, make_environment
+from environments import differences, machine, make_environment
 from report import render
-from timing import Measured, Timer
+from timing import Timer
 
 from subspect.files import write_json
 
@@ -43,8 +44,10 @@ def main() -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.cores])
     chosen = [one for one in COMPARISONS if _matches(one, given.only)]
     peer_python = make_environment(given.environment)
-    results = json.loads(given.output.read_text() or "{}")
-    results.setdefault("machine", machine(peer_python))
+    results = json.loads(given.output.read_text(encoding="utf-8") or "{}")
+    here = machine(peer_python)
+    if changed := differences(results.setdefault("machine", here), here):
+        parser.error(f"{given.output} was measured with other {', '.join(changed)}: choose another file")
     done = results.setdefault("comparisons", {})
     with tempfile.TemporaryDirectory() as folder:
         timer = Timer(peer_python, Path(folder))
@@ -53,8 +56,7 @@ def main() -> None:
             key = f"{comparison.group}: {comparison.name}"
             if key in done:
                 continue
-            measured: Measured = timer.measure(comparison)
-            done[key] = measured.to_dict()
+            done[key] = timer.measure(comparison).to_dict()
             results["peak"] = max(results.get("peak", 0.0), peak)
             write_json(given.output, results)
             print(f"{key}: {done[key]}", flush=True)

@@ -47,6 +47,11 @@ def machine(peer_python: Path) -> dict[str, Any]:
     }
 
 
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Names of what two machines differ in, apart from date and load."""
+    return [name for name in other if name not in ("date", "load") and one.get(name) != other[name]]
+
+
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))

@@ -75,7 +75,8 @@ def step(clock: Clock, preset: str, crop: int | None = None, size: int = 256, ba
     from lightning.pytorch.callbacks import Callback
 
     from subspect.detectors.dsr.config import DsrConfig
-    from subspect.training import FitOptions, run_briefly
+    from subspect.training.fitting import run_briefly
+    from subspect.training.options import FitOptions
 
     class Ticking(Callback):
         def on_train_start(self, *_: Any) -> None:

@@ -85,15 +85,17 @@ def inspect_on_ray(job: Job, paths: Sequence[Path], resources: Resources) -> Ins
     files = [(path.absolute(), name) for path, name in zip(paths, unique_names(paths), strict=True)]
     ray = join_cluster()
     crew = _Crew(ray, job, files, resources)
+    ours: list[Path] = []
     try:
         crew.start()
         make_folders(job.output, job.raw_maps)
+        ours = [job.output / PICTURES, job.output / MAPS]
         found = ({**row, "path": str(paths[place])} for place, row in _in_order(crew.rows()))
         return write_rows(found, job.output)
     finally:
         crew.dismiss()
-        for folder in (PICTURES, MAPS):
-            remove_leftovers(job.output / folder)
+        for folder in ours:  # not those of another command that made them meanwhile and is at work in them
+            remove_leftovers(folder)
 
 
 class _Worker:

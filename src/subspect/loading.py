@@ -37,8 +37,8 @@ def load(
     Raises:
         StorageError: There is no detector, or it is damaged.
         ExportError: The export is damaged, of a newer version, or cannot be run here.
-        ValueError: The detector has no calibration and no threshold is given, both a threshold and a rate are,
-            the calibration does not support the rate, or is for other tiles.
+        ValueError: There is no such device, the detector has no calibration and no threshold is given, both a
+            threshold and a rate are, the calibration does not support the rate, or is for other tiles.
     """
     if threshold is not None and false_alarm_rate is not None:
         raise ValueError("a threshold and a false-alarm rate exclude each other; give one of them")
@@ -48,9 +48,11 @@ def load(
         from subspect.serving.exported import load_export
 
         return load_export(folder, device, threshold, false_alarm_rate, tiling)
+    from subspect.devices import available_device
     from subspect.prediction import DetectorInspector
     from subspect.storage import find_detector, load_detector
 
+    available_device(device)
     detector = load_detector(find_detector(folder))
     if false_alarm_rate is not None:
         if detector.calibration is None:

@@ -27,7 +27,8 @@ from subspect.run_data import DataOptions, check_output, digests_not_to_judge, s
 from subspect.starting import take_weights
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
-from subspect.training import FitOptions, check_options, fit, on_gpu
+from subspect.training.fitting import check_batches, fit
+from subspect.training.options import FitOptions, check_options, on_gpu
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
@@ -135,6 +136,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
         table.select(split="train").samples, detector.prepare, run.config.image_size, run.config.tiling
     )
     stages = detector.stages(images, run.seed)
+    check_batches(stages, options.fit)  # before there is a run that could only be resumed
     output.mkdir(parents=True, exist_ok=True)
     _record(run, table, textures, output)
     fit(stages, output, options.fit, resume=options.resume)

@@ -22,7 +22,7 @@ class Span(ContextDecorator):
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._opened: list[ExitStack] = []
+        self._opened: list[ExitStack] = []  # several where what it marks calls itself
 
     def __enter__(self) -> Span:
         _wait()
@@ -42,13 +42,7 @@ class Span(ContextDecorator):
 
 @contextmanager
 def waiting_for(device: torch.device) -> Iterator[None]:
-    """Lets every span begin and end when a GPU has done what it was given, so that its time is the work's.
-
-    Processors need no waiting: with them nothing happens.
-    """
-    if device.type != "cuda":
-        yield
-        return
+    """Lets every span begin and end when a GPU has done what it was given, so that its time is the work's."""
     _waited_for.append(device)
     try:
         yield
@@ -58,4 +52,10 @@ def waiting_for(device: torch.device) -> Iterator[None]:
 
 def _wait() -> None:
     for device in _waited_for:
+        wait_for(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Waits until a GPU has done what it was given; a processor has at once."""
+    if device.type == "cuda":
         torch.cuda.synchronize(device)

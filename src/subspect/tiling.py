@@ -172,6 +172,7 @@ def _along(length: int, tile: int, overlap: int) -> list[tuple[slice, FloatArray
 
 
 def _distances(place: slice, length: int) -> npt.NDArray[np.float64]:
+    """Of each pixel of a tile from the nearer of its edges inside the picture; its length without one."""
     tile = place.stop - place.start
     distance = np.full(tile, float(tile))
     if place.start > 0:

@@ -28,7 +28,8 @@ from subspect.prediction import predict as judge
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, train
 from subspect.storage import load_detector, read_description, save_detector
-from subspect.training import Stage, fit
+from subspect.training.fitting import fit
+from subspect.training.stage import Stage
 from tiny import FREQUENT, QUIET, STARTS, TINY, settle, write_data_set
 
 SIZES = [(64, 64), (70, 101), (96, 64), (33, 129)]

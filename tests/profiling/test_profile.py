@@ -16,7 +16,8 @@ from subspect.profiling.profiling import ProfileOptions, profile_detector
 from subspect.profiling.training_step import profile_stage
 from subspect.spans import Span
 from subspect.storage import save_detector
-from subspect.training import FitOptions, Stage
+from subspect.training.options import FitOptions
+from subspect.training.stage import Stage
 from tiny import TINY, settled_detector
 
 PARTS = {"loading", "simulation", "forward", "backward", "optimiser", "other"}

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from subspect.benchmark.cells import FAILURE, Cell, State
 from subspect.benchmark.execution import attempt, count_states, prepared, write_summary
-from subspect.cluster import Resources, join_cluster
+from subspect.cluster import Resources, join_cluster, room_for
 from subspect.files import write_text
-from subspect.training import FitOptions
+from subspect.training.options import FitOptions
 
 logger = logging.getLogger("subspect")
 LOST_MACHINES = 5
@@ -33,11 +33,13 @@ def run_grid_on_ray(
         resources: What each cell needs.
 
     Raises:
-        ValueError: Ray is not installed, the folder holds other cells, or this machine cannot train so.
+        ValueError: Ray is not installed, no machine of the cluster has room for a cell, the folder holds other
+            cells, or this machine cannot train so.
         ConnectionError: There is no cluster where ``RAY_ADDRESS`` says.
         BlockingIOError: Another call is at work in the folder.
     """
     ray = join_cluster()
+    room_for(ray, resources)  # without any, Ray would wait for ever
     output = output.resolve()
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=LOST_MACHINES)(attempt)
     with prepared(cells, output, options) as left:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from subspect.training import FitOptions
+from subspect.training.options import FitOptions
 
 _LIBRARIES = ("subspect", "torch", "torchvision", "lightning", "timm", "numpy", "scipy", "pillow")
 

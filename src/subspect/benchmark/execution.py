@@ -34,7 +34,7 @@ from subspect.results import HEADINGS, METRICS
 from subspect.run_data import read_test_table
 from subspect.runs import DETECTOR, RunOptions, pick_device, train
 from subspect.storage import load_detector, read_description
-from subspect.training import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options
 
 logger = logging.getLogger("subspect")
 LOG, SESSIONS, SUMMARY = "log.txt", "sessions.jsonl", "cells.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 from subspect.benchmark.cells import Cell, check_cells, state
 from subspect.benchmark.execution import draw_surfaces
 from subspect.benchmark.timing import MEASURED_STEPS, estimate
-from subspect.training import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options
 
 
 def make_plan(cells: Sequence[Cell], output: Path, options: FitOptions) -> str:

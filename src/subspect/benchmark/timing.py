@@ -25,7 +25,10 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
 from subspect.runs import pick_device
 from subspect.starting import take_weights
-from subspect.training import FitOptions, Stage, newest_checkpoint, run_briefly
+from subspect.training.checkpoints import newest_checkpoint
+from subspect.training.fitting import run_briefly
+from subspect.training.options import FitOptions
+from subspect.training.stage import Stage
 
 logger = logging.getLogger("subspect")
 MEASURED_STEPS = 3

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
+from subspect.cli.answers import EXIT_FAILED
 from subspect.cli.arguments import build_parser
-from subspect.cli.commands import COMMANDS, EXIT_FAILED
+from subspect.cli.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from subspect.datasets.textures import Textures
     from subspect.detectors.config import DetectorConfig
     from subspect.tiling import Tiling
-    from subspect.training import Stage
+    from subspect.training.stage import Stage
 
 
 class Prediction(NamedTuple):

@@ -16,11 +16,10 @@ from subspect.profiling.recording import (
     count_flops,
     marked_modules,
     typical,
-    wait_for,
     with_flops,
 )
 from subspect.profiling.results import Profile, Row
-from subspect.spans import waiting_for
+from subspect.spans import wait_for, waiting_for
 
 _REPETITIONS = 3
 _SECONDS = 2.0  # of work that is fast is repeated for so long

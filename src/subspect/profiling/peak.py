@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from subspect.profiling.recording import wait_for
+from subspect.spans import wait_for
 
 _SIDES = {"cpu": (512, 1024, 2048), "cuda": (4096, 8192)}
 _SECONDS = 0.3

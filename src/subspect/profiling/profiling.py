@@ -22,7 +22,8 @@ from subspect.profiling.peak import measure_peak
 from subspect.profiling.results import DetectorProfile
 from subspect.profiling.training_step import profile_stage
 from subspect.storage import find_detector, load_detector
-from subspect.training import FitOptions, Stage, silence_adverts
+from subspect.training.options import FitOptions, silence_adverts
+from subspect.training.stage import Stage
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TRAINERS = {"float32": "32-true", "bfloat16": "bf16-mixed"}

@@ -119,9 +119,8 @@ class Recorder:
             for event in events
             if event.get("cat") == "user_annotation" and event["name"].startswith((PREFIX, _STEP))
         ]
-        for step in sorted(
-            (span for span in spans if span.name.startswith(_STEP)), key=lambda span: span.start
-        ):
+        steps = [span for span in spans if span.name.startswith(_STEP)]
+        for step in sorted(steps, key=lambda span: span.start):
             inside = [
                 span._replace(name=span.name.removeprefix(PREFIX))
                 for span in spans
@@ -264,12 +263,6 @@ def _closing(span: Span) -> Callable[[nn.Module, Any, Any], None]:
         span.__exit__()
 
     return close_span
-
-
-def wait_for(device: torch.device) -> None:
-    """Waits until a GPU has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def typical(repetitions: Sequence[Recorded]) -> Recorded:

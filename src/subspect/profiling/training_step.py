@@ -15,7 +15,9 @@ from lightning.pytorch.profilers import Profiler
 from subspect.profiling.recording import Part, Recorder, count_flops, typical, with_flops
 from subspect.profiling.results import Profile, Row
 from subspect.spans import Span, waiting_for
-from subspect.training import FitOptions, Stage, run_briefly
+from subspect.training.fitting import run_briefly
+from subspect.training.options import FitOptions
+from subspect.training.stage import Stage
 
 _STEPS = 3
 _PARTS = ("loading", "simulation", "forward", "backward", "optimiser")

@@ -22,7 +22,7 @@ from subspect.detectors.draem.modules import DiscriminativeNetwork, Reconstructi
 from subspect.detectors.draem.stages import JointStage
 from subspect.losses import focal_loss, ssim_loss
 from subspect.simulation.textures import AUGMENTATIONS
-from subspect.training import fit
+from subspect.training.fitting import fit
 from tiny import DRAEM, QUIET, write_data_set, write_pictures
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")

@@ -17,7 +17,7 @@ from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
 from subspect.losses import focal_loss
-from subspect.training import Stage
+from subspect.training.stage import Stage
 from tiny import DSR, latent_model, settle, write_data_set
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")

@@ -15,7 +15,7 @@ from subspect.detectors.dsr.config import PRESETS, PRETRAINING, PretrainingConfi
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.pretraining import LatentStage, PretrainingRun, judge, pretrain
 from subspect.detectors.dsr.quantizer import flatten_features
-from subspect.training import fit
+from subspect.training.fitting import fit
 from tiny import LATENT, QUIET, latent_model, pretraining_run, write_pictures
 
 

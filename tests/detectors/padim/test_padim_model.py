@@ -22,7 +22,7 @@ from subspect.pretrained import WeightsError
 from subspect.run_data import DataOptions
 from subspect.runs import RunOptions, TrainingRun, configured, train
 from subspect.storage import load_detector
-from subspect.training import fit
+from subspect.training.fitting import fit
 from tiny import PADIM, QUIET, write_backbone, write_data_set
 
 RESNET = "resnet18.tv_in1k"

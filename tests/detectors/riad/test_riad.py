@@ -22,7 +22,8 @@ from subspect.gradient_similarity import msgms_loss, msgms_map
 from subspect.losses import ssim_map
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import pad_to_multiple
-from subspect.training import fit, learning_rate_factor
+from subspect.training.fitting import fit
+from subspect.training.stage import learning_rate_factor
 from tiny import QUIET, RIAD, write_data_set
 
 

@@ -15,7 +15,7 @@ from subspect.detectors.uninformed_students.config import PRESETS
 from subspect.detectors.uninformed_students.model import UninformedStudents
 from subspect.detectors.uninformed_students.patch_network import normalise
 from subspect.detectors.uninformed_students.stages import split_normals
-from subspect.training import fit
+from subspect.training.fitting import fit
 from tiny import LONG_STUDENTS, QUIET, train_students_long, write_data_set, write_teachers
 
 

@@ -16,7 +16,7 @@ from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.draem.modules import DiscriminativeNetwork, ReconstructiveNetwork
 from subspect.detectors.scoring import image_score
 from subspect.sizes import crop, pad_to_multiple
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 logger = logging.getLogger("subspect")
 SIZE_MULTIPLE = 32  # the discriminative network halves five times

@@ -21,7 +21,7 @@ from subspect.simulation.rotation import rotate_some
 from subspect.simulation.textures import augment, choose_augmentations
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
-from subspect.training import Stage, seeded_generator
+from subspect.training.stage import Stage, seeded_generator
 
 _PREVIEWED = 4
 _CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ from subspect.detectors.dsr.quantizer import Quantized
 from subspect.detectors.initialisation import normal_start, zero_start
 from subspect.detectors.scoring import image_score
 from subspect.sizes import crop, pad_to_multiple
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 SIZE_MULTIPLE = 32
 # The light modules' resolutions, as fractions of the image's: that of the high features, and half.

@@ -16,7 +16,7 @@ from subspect.detectors.dsr.folds import fold_of_each
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Dsr
 from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.sizes import pad_to_multiple
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 _BATCH = 8
 _MOST_IMAGES = 1000

@@ -30,7 +30,9 @@ from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_text
 from subspect.records import claim, record
-from subspect.training import FitOptions, Stage, check_options, fit
+from subspect.training.fitting import fit
+from subspect.training.options import FitOptions, check_options
+from subspect.training.stage import Stage
 
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384

@@ -24,7 +24,7 @@ from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
-from subspect.training import Stage, seeded_generator
+from subspect.training.stage import Stage, seeded_generator
 
 _PREVIEWED = 4
 _LEAST_COUNT = 1e-3  # below one image of a batch over all processes; nothing is divided by 0

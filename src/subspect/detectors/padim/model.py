@@ -17,7 +17,7 @@ from subspect.detectors.padim.config import PadimConfig
 from subspect.detectors.padim.distributions import Distributions, Whitening
 from subspect.detectors.padim.smoothing import gaussian_blur
 from subspect.sizes import resize
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 SMOOTHING = 4.0
 """Standard deviation in pixels of the Gaussian over anomaly maps (paper, section 4.2)."""

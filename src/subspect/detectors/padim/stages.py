@@ -14,7 +14,7 @@ from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.padim.model import Padim, as_picture
 from subspect.detectors.padim.statistics import MomentSums
-from subspect.training import Stage, seeded_generator
+from subspect.training.stage import Stage, seeded_generator
 
 _PREVIEWED = 4
 

@@ -17,7 +17,7 @@ from subspect.gradient_similarity import msgms_map
 from subspect.parts import parts_of
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import crop, pad_to_multiple
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 SIZE_MULTIPLE = 16
 _SMOOTHING = 21

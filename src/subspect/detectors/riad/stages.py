@@ -18,7 +18,7 @@ from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
-from subspect.training import Stage, seeded_generator
+from subspect.training.stage import Stage, seeded_generator
 
 _PREVIEWED = 4
 

@@ -15,7 +15,7 @@ from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemb
 from subspect.detectors.uninformed_students.patch_network import enlarge, normalise
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers
 from subspect.parts import parts_of
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 # Descriptors computed at once: two images of 256x256, densely. More take memory and save no time.
 _POSITIONS_AT_ONCE = 2 * 256**2

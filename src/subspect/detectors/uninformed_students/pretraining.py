@@ -39,7 +39,9 @@ from subspect.detectors.uninformed_students.teacher_weights import save_teacher
 from subspect.files import write_text
 from subspect.records import claim, record
 from subspect.sizes import resize
-from subspect.training import FitOptions, Stage, check_options, fit
+from subspect.training.fitting import fit
+from subspect.training.options import FitOptions, check_options
+from subspect.training.stage import Stage
 
 _GREY_SHARE = 0.1
 _LAST_LEVEL, _THIRD_LEVEL = 4, 3

@@ -24,7 +24,7 @@ from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemb
 from subspect.detectors.uninformed_students.model import UninformedStudents
 from subspect.detectors.uninformed_students.patch_network import enlarge, normalise
 from subspect.detectors.uninformed_students.statistics import Statistics
-from subspect.training import Stage
+from subspect.training.stage import Stage
 
 _PREVIEWED = 4
 _PASS_BATCH = 2

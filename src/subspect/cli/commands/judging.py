@@ -1,0 +1,140 @@
+"""Commands that judge with a detector, or judge the detector: evaluate, inspect, calibrate, probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from subspect.cli.answers import EXIT_PARTLY_FAILED, print_threshold
+from subspect.cli.values import chosen_tiling, on_ray, optional_size, picture_files
+
+if TYPE_CHECKING:
+    from subspect.inspection import InspectionSummary
+    from subspect.results import Results
+
+
+def do_evaluate(given: Namespace) -> int:
+    """Judges detectors on the test split."""
+    from subspect.results import render_categories, write_results
+    from subspect.storage import find_detectors
+
+    folders = find_detectors(given.detector)
+    place = folders[0].parent if len(folders) == 1 else given.detector
+    output = given.output or place / f"evaluation-{given.protocol}"
+    if output.exists():
+        raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
+    results = [_evaluate_one(folder, output, given) for folder in folders]
+    write_results(results, output)
+    for result in results:
+        print(result.render())
+    if len(results) > 1:
+        print(render_categories(results))
+    print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
+    return 0
+
+
+def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
+    """Judges one detector, and draws its telling cases if asked to."""
+    from subspect.devices import available_device
+    from subspect.evaluation import evaluate
+    from subspect.gallery import write_gallery
+    from subspect.prediction import DetectorInspector
+    from subspect.run_data import read_test_table
+    from subspect.storage import load_detector, read_description
+
+    device = available_device(given.device)
+    detector = load_detector(folder)
+    # Made before anything is judged: it fails without a threshold.
+    inspector = DetectorInspector(detector, device) if given.pictures else None
+    table = read_test_table(
+        read_description(folder)["provenance"],
+        given.root,
+        given.layout,
+        given.category,
+        skip_unreadable=given.skip_unreadable,
+    )
+    results = evaluate(detector, table, protocol=given.protocol, device=device)
+    if inspector is not None:
+        pictures = output / "pictures" / results.category
+        print(f"written: {write_gallery(inspector, table, results, pictures, given.pictures)}")
+    return results
+
+
+def do_inspect(given: Namespace) -> int:
+    """Inspects pictures, here or on a cluster."""
+    pictures = picture_files(given.pictures)
+    summary = (_inspect_on_ray if on_ray(given) else _inspect_here)(given, pictures)
+    print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
+    print(f"written: {summary.results}")
+    return EXIT_PARTLY_FAILED if summary.errors else 0
+
+
+def _inspect_here(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
+    from subspect.inspection import inspect_files
+    from subspect.loading import load
+
+    inspector = load(
+        given.detector,
+        device=given.device,
+        threshold=given.threshold,
+        false_alarm_rate=given.false_alarm_rate,
+        tile=optional_size(given.tile),
+        overlap=given.overlap,
+    )
+    return inspect_files(inspector, pictures, given.output, raw_maps=given.raw_maps)
+
+
+def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
+    from subspect.cluster import Resources
+    from subspect.distributed_inspection import Job, inspect_on_ray
+
+    job = Job(
+        given.detector.absolute(),
+        given.output.absolute(),
+        given.device,
+        given.threshold,
+        given.false_alarm_rate,
+        given.raw_maps,
+        optional_size(given.tile),
+        given.overlap,
+    )
+    return inspect_on_ray(job, pictures, Resources(given.worker_cpus, given.worker_gpus))
+
+
+def do_calibrate(given: Namespace) -> int:
+    """Calibrates a detector anew."""
+    from subspect.devices import available_device
+    from subspect.recalibration import recalibrate
+
+    detector = recalibrate(
+        given.detector,
+        picture_files(given.pictures),
+        given.output,
+        tiling=chosen_tiling(given),
+        false_alarm_rate=given.false_alarm_rate,
+        device=available_device(given.device),
+    )
+    print_threshold(detector.calibration)
+    print(f"written: {given.output}")
+    return 0
+
+
+def do_probe(given: Namespace) -> int:
+    """Measures which sizes of planted defects a detector finds."""
+    from subspect.datasets import read_table
+    from subspect.devices import available_device
+    from subspect.prediction import DetectorInspector
+    from subspect.probe.probing import ProbeOptions, probe
+    from subspect.storage import find_detector, load_detector, read_description
+
+    folder = find_detector(given.detector)
+    options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
+    inspector = DetectorInspector(load_detector(folder), available_device(given.device), given.threshold)
+    table = read_table(given.root, given.layout, given.seed, given.category)
+    result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
+    print(result.render(), end="")
+    print(f"written: {given.output}")
+    return 0

@@ -1,0 +1,81 @@
+"""What words of the command line stand for: sizes, tiles, executors, files. Heavy imports wait until then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+if TYPE_CHECKING:
+    from subspect.tiling import Tiling
+    from subspect.training.options import FitOptions
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """``S`` or ``HxW`` as height and width in pixels.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    parts = text.lower().split("x")
+    if len(parts) not in (1, 2) or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError(f"an image size is S or HxW in pixels, e.g. 256 or 640x232, got {text!r}")
+    return int(parts[0]), int(parts[-1])
+
+
+def optional_size(text: str | None) -> tuple[int, int] | None:
+    """As `image_size`; None where nothing was said."""
+    return None if text is None else image_size(text)
+
+
+def chosen_tiling(given: Namespace) -> Tiling | None:
+    """How ``--tile`` and ``--overlap`` cut pictures up; None without.
+
+    Raises:
+        ValueError: Pictures cannot be cut up so.
+    """
+    from subspect.tiling import make_tiling
+
+    return make_tiling(optional_size(given.tile), given.overlap)
+
+
+def fit_options(given: Namespace) -> FitOptions:
+    """How a training runs on this machine."""
+    from subspect.training.options import FitOptions
+
+    return FitOptions(given.accelerator, given.devices, given.precision, progress=not given.quiet)
+
+
+def on_ray(given: Namespace) -> bool:
+    """Whether the work is for a cluster.
+
+    Raises:
+        ValueError: The executor is neither of the two.
+    """
+    if given.executor not in ("local", "ray"):
+        raise ValueError(f"no executor {given.executor!r}; there are: local, ray")
+    return bool(given.executor == "ray")
+
+
+def picture_files(given: Sequence[Path]) -> list[Path]:
+    """The files named, those in the folders named, and those that the ``.txt`` files named name, a line each.
+
+    Raises:
+        FileNotFoundError: Something named does not exist; the message lists all such.
+    """
+    from subspect.images import find_images
+
+    named = [path for one in given for path in _named(one)]
+    missing = [str(path) for path in named if not path.exists()]
+    if missing:
+        raise FileNotFoundError(f"no such file or folder: {', '.join(missing)}")
+    return [found for path in named for found in (find_images(path) if path.is_dir() else [path])]
+
+
+def _named(path: Path) -> list[Path]:
+    """What a list names, as if it stood on the command line, empty lines left out; of anything else itself."""
+    if path.suffix.lower() != ".txt" or path.is_dir():
+        return [path]
+    return [Path(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]

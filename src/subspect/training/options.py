@@ -1,0 +1,82 @@
+"""What a training runs on: accelerator, devices, precision, and whether this machine has them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a training runs, apart from what is trained.
+
+    Attributes:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ….
+        devices: How many; several train by DDP.
+        precision: ``auto`` is bfloat16 where the hardware multiplies it fast, float32 elsewhere.
+        checkpoint_every: Steps between checkpoints; what a kill can cost at most.
+        preview_every: Steps between preview pictures.
+        progress: Whether to show progress bars.
+    """
+
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"
+    checkpoint_every: int = 200
+    preview_every: int = 200
+    progress: bool = True
+
+
+def check_options(options: FitOptions) -> None:
+    """Makes sure that this machine can train so, before any work.
+
+    Raises:
+        ValueError: There is no such accelerator or precision, or not so many devices.
+    """
+    asked = f"accelerator {options.accelerator}, devices {options.devices}, precision {options.precision}"
+    if options.devices < 1:
+        raise ValueError(f"a training needs at least one device, got {asked}")
+    silence_adverts()
+    try:
+        L.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            precision=trainer_precision(options),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise ValueError(f"this machine cannot train with {asked}: {_one_line(error)}") from error
+
+
+def on_gpu(options: FitOptions) -> bool:
+    """Whether a training runs on NVIDIA's or AMD's GPUs."""
+    return options.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def trainer_precision(options: FitOptions) -> Any:
+    """The precision as Lightning takes it, ``auto`` replaced by what this machine does fast."""
+    if options.precision != "auto":
+        return options.precision
+    if on_gpu(options):
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # A processor without AMX multiplies bfloat16 four times slower than float32.
+        fast = torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def silence_adverts() -> None:
+    """Keeps Lightning from advertising, and from listing hardware that is not there, with every trainer."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
