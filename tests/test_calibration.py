@@ -5,8 +5,18 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from subspect.calibration import Calibration, calibrate, conformal_threshold, sample_map, smallest_rate
+from brightness import BrightnessDetector
+from subspect.calibration import (
+    Calibration,
+    calibrate,
+    conformal_threshold,
+    far_above,
+    sample_map,
+    smallest_rate,
+)
+from subspect.runs import calibrate_detector
 
 PIXELS = [np.linspace(0, 1, 1001, dtype=np.float32)]
 
@@ -107,3 +117,26 @@ def test_nothing_to_calibrate_from_and_broken_scores_are_refused():
         calibrate([0.1, math.nan], PIXELS)
     with pytest.raises(ValueError, match="not finite"):
         calibrate([0.1, 0.2], [np.array([np.inf], dtype=np.float32)])
+
+
+def test_scores_far_above_the_others_are_told():
+    even = [place / 100 for place in range(101)]  # median 0.5, upper decile 0.9: the fence is at 2.1
+    assert far_above([*even[:50], 2.2, *even[50:], 2.0]) == [50]
+    assert far_above(np.random.default_rng(0).normal(size=1000).tolist()) == []
+    assert far_above([1.0] * 20) == far_above([1.0]) == far_above([]) == []
+
+
+def test_normal_images_that_look_anomalous_are_named(tmp_path, caplog):
+    paths = []
+    for number in range(20):
+        grey = 230 if number == 7 else 128 + number
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((32, 32, 3), grey, np.uint8)).save(paths[-1])
+    calibrate_detector(BrightnessDetector(), paths, 0.1, "cpu")
+    assert (
+        f"1 of 20 held-out normal images score far above the others and decide the threshold: {paths[7]}"
+        in (caplog.text)
+    )
+    caplog.clear()
+    calibrate_detector(BrightnessDetector(), [*paths[:7], *paths[8:]], 0.1, "cpu")
+    assert not caplog.text

@@ -106,6 +106,18 @@ def calibrate(
     )
 
 
+def far_above(scores: Sequence[float]) -> list[int]:
+    """Which of normal images' scores lie so far above the others that a defect may have been overlooked.
+
+    Further above the upper decile than three times the way there from the median.
+    """
+    if not scores:
+        return []
+    median, decile = np.quantile(scores, [0.5, 0.9])
+    fence = decile + 3 * (decile - median)
+    return [place for place, score in enumerate(scores) if score > fence > median]
+
+
 def check_rate(rate: float | None, count: int) -> None:
     """Finds a false-alarm rate that cannot be had before any work is done, not after.
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from subspect.calibration import Calibration, calibrate, check_rate, sample_map
+from subspect.calibration import Calibration, calibrate, check_rate, far_above, sample_map
+from subspect.datasets.reading import listed
 from subspect.datasets.table import Table
 from subspect.datasets.textures import Textures, check_foreign, folder_textures
 from subspect.datasets.tiles import load_training_images
@@ -157,7 +158,10 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 def calibrate_detector(
     detector: Detector, paths: Sequence[Path], false_alarm_rate: float | None, device: torch.device | str
 ) -> Calibration | None:
-    """The calibration of a detector from held-out normal images; None, with a warning, if there are none."""
+    """The calibration of a detector from held-out normal images; None, with a warning, if there are none.
+
+    Another warning names images that look anomalous to the detector, since they decide the threshold.
+    """
     if not paths:
         logger.warning("no images were held out for calibration: the detector has no threshold")
         return None
@@ -169,6 +173,14 @@ def calibrate_detector(
         for scored in predict(detector, pictures, device):
             scores.append(scored.score)
             maps.append(sample_map(scored.anomaly_map))
+    if odd := far_above(scores):
+        logger.warning(
+            "%d of %d held-out normal images score far above the others and decide the threshold: %s; if they"
+            " show defects, take them out and calibrate anew (subspect calibrate)",
+            len(odd),
+            len(scores),
+            listed(f"{paths[place]} ({scores[place]:.3g})" for place in sorted(odd, key=lambda i: -scores[i])),
+        )
     return calibrate(scores, maps, false_alarm_rate)
 
 
