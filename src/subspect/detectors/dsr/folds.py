@@ -14,8 +14,11 @@ from subspect.datasets.table import Sample
 FOLDS = 4
 """Parts of about the same size."""
 
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images ``(N, 3, H, W)`` in [0, 1], masks ``(N, 1, H, W)``, 1 where defective, and folds ``(N,)``."""
 
-class FoldedImages(Dataset[tuple[Tensor, Tensor, Tensor]]):
+
+class FoldedImages(Dataset[Batch]):
     """Training images with their folds.
 
     Attributes:

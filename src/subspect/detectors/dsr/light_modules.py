@@ -75,8 +75,8 @@ class LightUNet(nn.Module):
 class LightDetection(nn.Module):
     """A U-Net that corrects what the rarity of the codes says by itself; at the start by nothing.
 
-    Once trained the correction counts half: short trainings overdo it, and the mean of both opinions is better
-    than either (docs/experiments.md).
+    Once trained the correction counts half: short trainings overdo it, and the mean of both opinions tells
+    images apart better than either (docs/experiments.md).
 
     Args:
         channels_in: Channels of the evidence.

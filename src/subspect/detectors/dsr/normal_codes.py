@@ -81,15 +81,19 @@ class NormalCodes(nn.Module):
             indices: Which codes, ``(N, G, h, w)``, or ``(N, h, w)`` of a single codebook.
             origin: Of crops of training images, at the size of the codes; None for whole images.
         """
-        rarity = self._look_up(_by_group(indices), origin)
-        return Rarity(rarity, (self._sum(rarity) - self.centre) / self.spread)
+        indices = _by_group(indices)
+        if origin is None:
+            rarity = self._look_up(indices, _cells_of_all(indices), None)
+        else:
+            rarity = self._look_up(indices, _cells_at(origin.places), origin.folds)
+        return Rarity(rarity, (_together(rarity) - self.centre) / self.spread)
 
     @torch.no_grad()
     def fit(self, indices: Sequence[Tensor], folds: Sequence[Tensor]) -> None:
         """Counts the codes of whole normal images.
 
         Args:
-            indices: Which codes, as ``forward`` takes them, on any device.
+            indices: Which codes, as ``forward`` takes them, some images at a time, on any device.
             folds: Of these images, ``(n,)`` each.
         """
         counts = torch.zeros(FOLDS, self.groups, self.codes, CELLS, CELLS)
@@ -100,30 +104,24 @@ class NormalCodes(nn.Module):
             self.rarity[table] = -_probabilities(count).log().view_as(self.rarity[table])
         sums = []
         for codes, fold in zip(indices, folds, strict=True):
-            codes = _by_group(codes.long().to(self.rarity.device))
-            places = coordinates((codes.shape[2], codes.shape[3]), codes.device).expand(len(codes), -1, -1, -1)
-            sums.append(self._sum(self._look_up(codes, Origin(places, fold.to(codes.device)))).cpu())
+            codes, fold = _by_group(codes.long().to(self.rarity.device)), fold.to(self.rarity.device)
+            sums.append(_together(self._look_up(codes, _cells_of_all(codes), fold)).cpu())
         total = torch.cat(sums)
         self.centre.copy_(total.mean())
         self.spread.copy_(total.std().clamp(min=_LEAST_SPREAD))
 
-    def _look_up(self, indices: Tensor, origin: Origin | None) -> Tensor:
+    def _look_up(self, indices: Tensor, cells: Tensor, folds: Tensor | None) -> Tensor:
+        """The rarity of codes ``(N, G, h, w)`` in cells, without folds ``(N,)`` or among all images."""
         book = torch.arange(self.groups, device=indices.device)[:, None, None]
-        if origin is None:
-            table, fold = self.rarity[-1], torch.zeros((), dtype=torch.long, device=indices.device)
-        else:
-            table, fold = self.rarity, origin.folds[:, None, None, None]
-        places = ((fold * self.groups + book) * self.codes + indices) * CELLS**2 + _cells(indices, origin)
-        return table.flatten()[places].float()
-
-    @staticmethod
-    def _sum(rarity: Tensor) -> Tensor:
-        return F.avg_pool2d(rarity.sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+        if folds is not None:
+            book = book + folds[:, None, None, None] * self.groups
+        table = self.rarity[-1] if folds is None else self.rarity
+        return table.flatten()[(book * self.codes + indices) * CELLS**2 + cells].float()
 
     def _counted(self, indices: Tensor, folds: Tensor) -> Tensor:
         """Images that have each code in each cell, also parts of one: ``(FOLDS, G, K, CELLS, CELLS)``."""
         book = folds[:, None, None, None] * self.groups + torch.arange(self.groups)[:, None, None]
-        places = (book * self.codes + indices) * CELLS**2 + _cells(indices, None)
+        places = (book * self.codes + indices) * CELLS**2 + _cells_of_all(indices)
         counts = torch.bincount(places.flatten(), minlength=FOLDS * self.groups * self.codes * CELLS**2)
         height, width = indices.shape[2:]
         return counts.view(FOLDS, self.groups, self.codes, CELLS, CELLS) * (CELLS**2 / (height * width))
@@ -136,18 +134,30 @@ def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def _by_group(indices: Tensor) -> Tensor:
+    """Indices ``(N, G, h, w)``; those of a single codebook come without G."""
     return indices if indices.dim() == 4 else indices[:, None]
 
 
-def _cells(indices: Tensor, origin: Origin | None) -> Tensor:
-    """The numbers of the cells that ``(N, G, h, w)`` lie in, ``(h, w)``, or ``(N, 1, h, w)`` of crops."""
-    if origin is None:
-        down, right = (
-            (2 * torch.arange(length, device=indices.device) + 1) * CELLS // (2 * length)
-            for length in indices.shape[2:]
-        )
-        return down[:, None] * CELLS + right
-    right, down = ((origin.places + 1) / 2 * CELLS).long().clamp(0, CELLS - 1).unbind(1)
+def _together(rarity: Tensor) -> Tensor:
+    """The sum over the groups of ``(N, G, h, w)`` after a 3x3 mean, ``(N, 1, h, w)``, in nats."""
+    return F.avg_pool2d(rarity.sum(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+
+
+def _cells_of_all(indices: Tensor) -> Tensor:
+    """The numbers of the cells that the codes ``(N, G, h, w)`` of a whole image lie in, ``(h, w)``.
+
+    In whole numbers: an export must not round a border to the other side.
+    """
+    down, right = (
+        (2 * torch.arange(length, device=indices.device) + 1) * CELLS // (2 * length)
+        for length in indices.shape[2:]
+    )
+    return down[:, None] * CELLS + right
+
+
+def _cells_at(places: Tensor) -> Tensor:
+    """The numbers of the cells that places ``(N, 2, h, w)`` lie in, ``(N, 1, h, w)``."""
+    right, down = ((places + 1) / 2 * CELLS).long().clamp(0, CELLS - 1).unbind(1)
     return (down * CELLS + right)[:, None]
 
 

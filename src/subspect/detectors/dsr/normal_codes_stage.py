@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import fold_of_each
+from subspect.detectors.dsr.folds import Batch, FoldedImages
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Dsr
 from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.sizes import pad_to_multiple
@@ -36,14 +36,13 @@ class NormalCodesStage(Stage):
 
     def __init__(self, detector: Dsr, images: TrainingImages, seed: int) -> None:
         every = math.ceil(len(images.normal_indices) / _MOST_IMAGES)
-        chosen = images.normal_indices[::every]
-        self.chosen = Subset(images, chosen)
-        self.folds = fold_of_each(images.samples)[list(chosen)]
+        self.chosen = Subset(FoldedImages(images), images.normal_indices[::every])
         steps = math.ceil(len(self.chosen) / _BATCH)
         super().__init__("normal_codes", StageConfig(steps=steps, batch_size=_BATCH), seed)
         self.detector = detector
         self._low: list[Tensor] = []
         self._high: list[Tensor] = []
+        self._folds: list[Tensor] = []
 
     def trained(self) -> Sequence[NormalCodes]:
         """The probabilities of both levels' codes."""
@@ -53,18 +52,19 @@ class NormalCodesStage(Stage):
         """The chosen images in their order; always from the beginning."""
         return DataLoader(self.chosen, _BATCH)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Keeps the codes of images ``(N, 3, H, W)``, and concludes after the last."""
+    def training_step(self, batch: Batch, _: int) -> None:
+        """Keeps the codes of a batch, and concludes after the last."""
+        images, _no_mask, folds = batch
         model = self.detector.latent_model
         with torch.no_grad():
-            latents = model.encode(self._as_detected(batch[0]))
+            latents = model.encode(self._as_detected(images))
         self._low.append(latents.quantized_low.indices.short().cpu())
         self._high.append(latents.quantized_high.indices.short().cpu())
+        self._folds.append(folds.cpu())
         if self.global_step + 1 == self.config.steps:
-            folds = torch.split(self.folds, _BATCH)
-            self.detector.low_normal.fit(self._low, folds)
-            self.detector.high_normal.fit(self._high, folds)
-            self._low, self._high = [], []
+            self.detector.low_normal.fit(self._low, self._folds)
+            self.detector.high_normal.fit(self._high, self._folds)
+            self._low, self._high, self._folds = [], [], []
 
     def preview(self) -> dict[str, Tensor]:
         """Normal images, and how rare their codes are at both levels."""

@@ -28,8 +28,8 @@ class AnomalousLatents(NamedTuple):
     """Quantised features with simulated anomalies.
 
     Attributes:
-        low: ``(N, D, H/8, W/8)``, without a gradient.
-        high: ``(N, D, H/4, W/4)``, without a gradient.
+        low: Features ``(N, D, H/8, W/8)``, without a gradient, and which codes they are.
+        high: Features ``(N, D, H/4, W/4)``, without a gradient, and which codes they are.
         mask: Where they are, at image size, ``(N, 1, H, W)``.
     """
 

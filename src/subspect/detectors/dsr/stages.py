@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import FoldedImages
+from subspect.detectors.dsr.folds import Batch, FoldedImages
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
@@ -42,10 +42,6 @@ class Varied(NamedTuple):
     images: Tensor
     masks: Tensor
     origin: Origin
-
-
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images ``(N, 3, H, W)``, masks ``(N, 1, H, W)`` and folds ``(N,)``."""
 
 
 class _DsrStage(Stage):
