@@ -320,8 +320,8 @@ def test_surfaces_are_data_that_check_and_train_take(tmp_path, capsys):
 def test_pretrain_gives_weights_that_train_takes(place, tmp_path, capsys):
     output, backbone = tmp_path / "pre", write_backbone(tmp_path / "resnet18.safetensors", "resnet18.tv_in1k")
     words = ["pretrain", str(place / "data/normal"), "--output", str(output), f"--weights={backbone}"]
-    words += ["--steps=2", "--batch-size=2"]
-    code, out, _ = said([*words, "--crop-size=32", *RUN], capsys)
+    words += ["--steps=2", "--set=stage.batch_size=2"]
+    code, out, _ = said([*words, "--set=crop_size=32", *RUN], capsys)
     assert code == 0
     assert "psnr" in out
     train = ["train", str(place / "data"), f"--weights={output / 'latent.safetensors'}", "--steps=2", *RUN]
@@ -331,7 +331,7 @@ def test_pretrain_gives_weights_that_train_takes(place, tmp_path, capsys):
     provenance = read_description(tmp_path / "run/detector")["provenance"]
     assert provenance["latent_model"]["report"] == report
     assert_fails([*words, *RUN], capsys, "latent.safetensors exists already")
-    for option, part in (("--steps=0", "at least one step"), ("--crop-size=100", "multiple of 8")):
+    for option, part in (("--steps=0", "at least one step"), ("--set=crop_size=100", "multiple of 8")):
         assert_fails([*words, option], capsys, part)
 
 

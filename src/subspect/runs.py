@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,7 +18,7 @@ from subspect.datasets.textures import Textures, check_foreign, folder_textures
 from subspect.datasets.tiles import load_training_images
 from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
-from subspect.detectors.configuration import ConfigT, configure
+from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_method
 from subspect.files import write_text
 from subspect.images import read_image
@@ -33,6 +33,8 @@ from subspect.training.options import FitOptions, check_options, on_gpu
 
 logger = logging.getLogger("subspect")
 DETECTOR = "detector"
+
+ConfigT = TypeVar("ConfigT", bound=DetectorConfig)
 
 
 def configured(

@@ -283,8 +283,9 @@ def add_pretrain(parser: ArgumentParser) -> None:
         "--weights", type=str, help="of fast's ImageNet ResNet-18: a file or hub id (default: timm's)"
     )
     parser.add_argument("--steps", type=int, help="instead of the preset's")
-    parser.add_argument("--batch-size", type=int, help="instead of the preset's")
-    parser.add_argument("--crop-size", type=int, help="instead of the preset's")
+    parser.add_argument(
+        "--set", type=str, action="append", default=[], help="FIELD=VALUE: one value, e.g. stage.batch_size=8"
+    )
     add_fit(parser)
 
 

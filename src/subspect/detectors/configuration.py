@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from subspect.detectors.config import DetectorConfig
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-ConfigT = TypeVar("ConfigT", bound=DetectorConfig)
+    from subspect.detectors.config import DetectorConfig
+
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
 
 
 class ConfigurationError(ValueError):
@@ -62,7 +65,7 @@ def _instantiate(preset: ConfigT, parse: Any) -> ConfigT:
         raise ConfigurationError(f"configuration of {type(preset).__name__}: {error}") from error
 
 
-def _parser(preset: DetectorConfig) -> ArgumentParser:
+def _parser(preset: DataclassInstance) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(type(preset), None, default=preset)

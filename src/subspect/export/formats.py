@@ -18,7 +18,7 @@ from subspect.detectors.base import Detector
 from subspect.export.combinations import ExportOptions
 from subspect.export.graph import InspectionGraph, trace
 from subspect.export.pictures import list_parts
-from subspect.export.quantisation import quantise_onnx, quantise_openvino
+from subspect.export.quantisation import quantise_onnx
 from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
 from subspect.serving.silence import import_silently
 
@@ -46,9 +46,7 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
         if options.format == "torch":
             torch.export.save(program, path)
         elif options.format == "onnx":
-            _write_onnx(program, path)
-            if options.precision == "int8":
-                quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
+            _write_onnx(program, path, options, detector)
         else:
             _write_openvino(program, path, options, detector)
 
@@ -63,10 +61,14 @@ def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
     return InspectionGraph(halved, dtype)
 
 
-def _write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+def _write_onnx(
+    program: torch.export.ExportedProgram, path: Path, options: ExportOptions, detector: Detector
+) -> None:
     written = torch.onnx.export(program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, verbose=False)
     assert written is not None
     written.save(path)  # weights of more than 2 GB go into a file beside it
+    if options.precision == "int8":
+        quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
 
 
 def _write_openvino(
@@ -75,11 +77,8 @@ def _write_openvino(
     openvino = import_silently("openvino")
     with tempfile.TemporaryDirectory() as folder:  # by way of ONNX, which keeps the names of inputs and outputs
         intermediate = Path(folder) / "model.onnx"
-        _write_onnx(program, intermediate)
+        _write_onnx(program, intermediate, options, detector)
         model: Any = openvino.Core().read_model(intermediate)
-        if options.precision == "int8":
-            parts = list_parts(options.normal_images, detector.config.tiling)
-            model = quantise_openvino(model, intermediate, parts, detector.exact)
         openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
 
 

@@ -153,7 +153,9 @@ def test_codes_out_of_use_are_revived(folder):
 def test_presets_and_what_replaces_their_values():
     run = PretrainingRun.from_preset("fast", folders=("a", "b"), seed=4)
     assert run == PretrainingRun(PRESETS["fast"].latent, PRETRAINING["fast"], ("a", "b"), seed=4)
-    run = PretrainingRun.from_preset("fast", folders=("a",), steps=60, batch_size=2, crop_size=64)
+    run = PretrainingRun.from_preset(
+        "fast", folders=("a",), steps=60, settings=["stage.batch_size=2", "crop_size=64"]
+    )
     assert (run.pretraining.stage.steps, run.pretraining.stage.batch_size) == (60, 2)
     assert (run.pretraining.crop_size, run.pretraining.quantise_from) == (64, 30)
     assert (
@@ -167,9 +169,10 @@ def test_presets_and_what_replaces_their_values():
     [
         ({"preset": "slow"}, "no preset 'slow' to pretrain; there are: paper, fast"),
         ({"steps": 0}, "at least one step, got 0"),
-        ({"batch_size": 0}, "one image a step"),
-        ({"crop_size": 0}, "multiple of 8, got 0"),
-        ({"crop_size": 100}, "multiple of 8, got 100"),
+        ({"settings": ["stage.batch_size=0"]}, "one image a step"),
+        ({"settings": ["crop_size=0"]}, "multiple of 8, got 0"),
+        ({"settings": ["crop_size=100"]}, "multiple of 8, got 100"),
+        ({"settings": ["cropsize=64"]}, "cropsize"),
     ],
 )
 def test_what_cannot_be_is_refused(changes, message):

@@ -76,8 +76,7 @@ def do_pretrain(given: Namespace) -> int:
         weights=given.weights,
         seed=given.seed,
         steps=given.steps,
-        batch_size=given.batch_size,
-        crop_size=given.crop_size,
+        settings=given.set,
     )
     report = pretrain(run, given.output, fit_options(given), resume=given.resume)
     _print_held_out(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -103,6 +104,7 @@ class Dsr(Detector):
         self.exact = tuple(f"latent_model.{name}" for name in self.latent_model.before_codes)
         if config.light:
             self._make_light_modules()
+            self.exact += ("detection",)  # few of the rarities it reads are large, and those are what tells
         else:
             self._make_paper_modules()
         self.latent_source: dict[str, Any] = {}
@@ -244,6 +246,15 @@ class Dsr(Detector):
             "object-specific reconstruction": compared.specific,
         }
         return {name: crop(self.reorder(drawn), size).clamp(0, 1) for name, drawn in pictures.items()}
+
+    def exportable(self) -> Detector:
+        """The same without what the light modules' training needs to know of normal codes."""
+        if not self.config.light:
+            return self
+        exported = copy.deepcopy(self)
+        exported.low_normal.forget_folds()
+        exported.high_normal.forget_folds()
+        return exported
 
     def start(self, weights: str | None) -> None:
         """Takes over a discrete latent model: the one named, or the one shipped for this configuration."""

@@ -110,6 +110,10 @@ class NormalCodes(nn.Module):
         self.centre.copy_(total.mean())
         self.spread.copy_(total.std().clamp(min=_LEAST_SPREAD))
 
+    def forget_folds(self) -> None:
+        """Keeps what whole images need, and no more; nothing can be trained with it from then on."""
+        self.rarity = self.rarity[-1:].clone()
+
     def _look_up(self, indices: Tensor, cells: Tensor, folds: Tensor | None) -> Tensor:
         """The rarity of codes ``(N, G, h, w)`` in cells, without folds ``(N,)`` or among all images."""
         book = torch.arange(self.groups, device=indices.device)[:, None, None]

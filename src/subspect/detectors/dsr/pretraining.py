@@ -23,6 +23,7 @@ from subspect.datasets.crops import (
     record_held_out,
     split_held_out,
 )
+from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import LatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
@@ -169,10 +170,17 @@ class PretrainingRun:
         weights: str | None = None,
         seed: int = 0,
         steps: int | None = None,
-        batch_size: int | None = None,
-        crop_size: int | None = None,
+        settings: Sequence[str] = (),
     ) -> PretrainingRun:
-        """The run of a preset, None leaving its own value.
+        """The run of a preset.
+
+        Args:
+            preset: Its name.
+            folders: Where the pictures are.
+            weights: Of the backbone.
+            seed: Of weights, crops and held-out pictures.
+            steps: Instead of the preset's.
+            settings: ``FIELD=VALUE`` of `PretrainingConfig`, dotted for nested fields; they have the last word.
 
         Raises:
             ValueError: There is no such preset (the message lists those there are), or a value cannot be.
@@ -183,13 +191,8 @@ class PretrainingRun:
         if steps is not None and steps < 1:
             raise ValueError(f"a pretraining needs at least one step, got {steps}")
         stage = config.stage if steps is None else config.stage.scaled_to(steps)
-        stage = stage if batch_size is None else replace(stage, batch_size=batch_size)
-        config = replace(
-            config,
-            stage=stage,
-            crop_size=config.crop_size if crop_size is None else crop_size,
-            quantise_from=min(config.quantise_from, stage.steps // 2),
-        )
+        config = replace(config, stage=stage, quantise_from=min(config.quantise_from, stage.steps // 2))
+        config = configure(config, settings=settings)
         return cls(PRESETS[preset].latent, config, folders, seed=seed, weights=weights)
 
 
