@@ -104,7 +104,8 @@ class Dsr(Detector):
         self.exact = tuple(f"latent_model.{name}" for name in self.latent_model.before_codes)
         if config.light:
             self._make_light_modules()
-            self.exact += ("detection",)  # few of the rarities it reads are large, and those are what tells
+            # They read rarities and logarithms of probabilities: seldom large, and then it matters how large.
+            self.exact += ("detection", "upsampling")
         else:
             self._make_paper_modules()
         self.latent_source: dict[str, Any] = {}
