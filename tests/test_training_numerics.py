@@ -65,11 +65,14 @@ def test_two_steps_are_a_fifth_each():
     assert course(config) == pytest.approx(expected)
 
 
-def test_a_stage_of_other_length_keeps_its_proportions():
+def test_a_stage_of_other_length_warms_up_as_long_and_then_keeps_its_proportions():
+    """Without a warm-up, Adam's first steps can ruin a network, however many follow."""
     stage = StageConfig(1500, 8, learning_rate=5e-4, schedule="cosine", warmup=50)
     shorter = stage.scaled_to(300)
-    assert shorter == StageConfig(300, 8, learning_rate=5e-4, schedule="cosine", warmup=10)
-    assert course(shorter)[10::29] == pytest.approx(course(stage)[50::145], abs=1e-9)
+    assert shorter == StageConfig(300, 8, learning_rate=5e-4, schedule="cosine", warmup=50)
+    assert course(shorter)[:50] == pytest.approx(course(stage)[:50])
+    assert course(shorter)[50::25] == pytest.approx(course(stage)[50::145], abs=1e-9)
+    assert stage.scaled_to(44) == StageConfig(44, 8, learning_rate=5e-4, schedule="cosine", warmup=11)
     assert stage.scaled_to(0).steps == 1
 
 

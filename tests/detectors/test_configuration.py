@@ -93,7 +93,7 @@ def test_a_length_in_steps_is_shared_as_before():
     shortened = FAST.with_steps(440)
     stages = (shortened.detection_stage, shortened.upsampling_stage)
     assert [stage.steps for stage in stages] == [400, 40]
-    assert [stage.warmup for stage in stages] == [3, 2]
+    assert [stage.warmup for stage in stages] == [30, 10]  # Adam's needs; a quarter at most
     assert replace(
         shortened, detection_stage=FAST.detection_stage, upsampling_stage=FAST.upsampling_stage
     ) == FAST  # fmt: skip

@@ -79,9 +79,9 @@ class StageConfig:
     weight_decay: float = 0.0
 
     def scaled_to(self, steps: int) -> StageConfig:
-        """The same stage in ``steps`` steps, at least one, the warm-up in proportion."""
+        """The same stage in ``steps`` steps, at least one, of which the warm-up is a quarter at most."""
         steps = max(1, steps)
-        return replace(self, steps=steps, warmup=self.warmup * steps // self.steps)
+        return replace(self, steps=steps, warmup=min(self.warmup, steps // 4))
 
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1:

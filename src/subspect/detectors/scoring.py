@@ -13,5 +13,17 @@ def image_score(anomaly_map: Tensor) -> Tensor:
 
     As DSR's and DRAEM's reference code.
     """
-    smoothed = F.avg_pool2d(anomaly_map, _SMOOTHING, stride=1, padding=_SMOOTHING // 2)
-    return smoothed.amax((1, 2, 3))
+    return mean_filter(anomaly_map, _SMOOTHING, zeros_around=True).amax((1, 2, 3))
+
+
+def mean_filter(maps: Tensor, side: int, *, zeros_around: bool) -> Tensor:
+    """Means of maps ``(N, 1, H, W)`` over squares, by rows and columns, which is a tenth of the work.
+
+    Args:
+        maps: See above.
+        side: Of the squares, in pixels; odd.
+        zeros_around: Whether squares that reach beyond a map have zeros there, or are cut off.
+    """
+    reach = side // 2
+    rows = F.avg_pool2d(maps, (1, side), stride=1, padding=(0, reach), count_include_pad=zeros_around)
+    return F.avg_pool2d(rows, (side, 1), stride=1, padding=(reach, 0), count_include_pad=zeros_around)

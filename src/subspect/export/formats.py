@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from subspect.detectors.base import Detector
+from subspect.export.argmin import spell_out_argmin
 from subspect.export.combinations import ExportOptions
 from subspect.export.graph import InspectionGraph, trace
 from subspect.export.pictures import list_parts
@@ -79,6 +80,7 @@ def _write_openvino(
         intermediate = Path(folder) / "model.onnx"
         _write_onnx(program, intermediate, options, detector)
         model: Any = openvino.Core().read_model(intermediate)
+        spell_out_argmin(model)
         openvino.save_model(model, path, compress_to_fp16=options.precision == "float16")
 
 

@@ -16,7 +16,7 @@ from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.riad import model
 from subspect.detectors.riad.config import PRESETS, RiadConfig
-from subspect.detectors.riad.model import Riad, smoothed
+from subspect.detectors.riad.model import Riad
 from subspect.detectors.riad.stages import InpaintingStage
 from subspect.gradient_similarity import msgms_loss, msgms_map
 from subspect.losses import ssim_map
@@ -120,10 +120,6 @@ def test_a_perfect_inpainting_is_no_anomaly_and_a_missing_edge_is_found_where_it
     assert 16 <= right < 32
     assert score == anomaly_map.max() > 0.05
     assert anomaly_map[..., 70:].max() < 1e-6
-
-
-def test_smoothing_a_constant_leaves_it_at_the_borders_too():
-    torch.testing.assert_close(smoothed(torch.full((1, 1, 30, 9), 0.7)), torch.full((1, 1, 30, 9), 0.7))
 
 
 @pytest.mark.parametrize("cell", [2, 16])

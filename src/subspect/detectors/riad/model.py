@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.riad.config import RiadConfig
 from subspect.detectors.riad.unet import InpaintingUNet
+from subspect.detectors.scoring import mean_filter
 from subspect.gradient_similarity import msgms_map
 from subspect.parts import parts_of
 from subspect.simulation.erasure import cell_count, erasure_masks
@@ -52,7 +52,8 @@ class Riad(Detector):
         similarities = [
             msgms_map(self.inpaint_in_turn(padded, cell), padded) for cell in self.config.cell_sizes
         ]
-        anomaly_map = smoothed(crop(1 - torch.stack(similarities).mean(0), size))
+        differences = crop(1 - torch.stack(similarities).mean(0), size)
+        anomaly_map = mean_filter(differences, _SMOOTHING, zeros_around=False)
         return Prediction(anomaly_map, anomaly_map.amax((1, 2, 3)))
 
     def inpaint(self, images: Tensor, erased: Tensor) -> Tensor:
@@ -95,11 +96,6 @@ class Riad(Detector):
             f"inpainting of {cell}x{cell} px": crop(self.inpaint_in_turn(padded, cell), size).clamp(0, 1)
             for cell in self.config.cell_sizes
         }
-
-
-def smoothed(maps: Tensor) -> Tensor:
-    """Maps ``(N, 1, H, W)`` after a 21x21 mean filter, at the borders over the pixels inside the image."""
-    return F.avg_pool2d(maps, _SMOOTHING, stride=1, padding=_SMOOTHING // 2, count_include_pad=False)
 
 
 def _parts(inputs: Tensor) -> Sequence[Tensor]:
