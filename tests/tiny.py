@@ -178,7 +178,7 @@ def train_long(root: str, weights: str, output: str, *, resume: bool = False) ->
 def pretraining_run(pictures: str, **changes: object) -> PretrainingRun:
     """130 steps: k-means at step 30, revivals at 50 and 100."""
     stage = StageConfig(130, 4, learning_rate=1e-3, schedule="cosine", warmup=5)
-    config = PretrainingConfig(stage, crop_size=32, reconstruction_weight=16.0, quantise_from=30)
+    config = PretrainingConfig(stage, crop_size=32, reconstruction_weight=16.0, quantise_from=30, colour="rgb")
     return replace(PretrainingRun(LATENT, config, (pictures,), held_out=0.2), **changes)
 
 

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,14 +57,14 @@ def test_the_split_is_recorded(pretrained, folder):
 
 
 def test_training_draws_held_out_pictures_better(pretrained, folder):
-    untrained = judge(latent_model(), sorted(folder.iterdir()))
+    untrained = judge(latent_model(), sorted(folder.iterdir()), "rgb")
     assert pretrained[2]["held_out"]["psnr"] > untrained["psnr"] + 3
 
 
 @torch.no_grad()
 def test_the_report_says_what_can_be_counted_by_hand(folder):
     model, paths = latent_model().eval(), sorted(folder.iterdir())[:3]
-    report = judge(model, paths, size=72)
+    report = judge(model, paths, "rgb", size=72)
     psnrs, counts = [], {"low": Counter(), "high": Counter()}
     for path in paths:
         picture = np.array(Image.open(path))[3:67, 9:81]  # the central 64 x 72 of 70 x 90
@@ -82,7 +83,7 @@ def test_the_report_says_what_can_be_counted_by_hand(folder):
 
 
 def stage_of(folder, steps: int, **changes: object) -> LatentStage:
-    values = {"crop_size": 32, "quantise_from": 0, "reconstruction_weight": 4.0} | changes
+    values = {"crop_size": 32, "quantise_from": 0, "reconstruction_weight": 4.0, "colour": "rgb"} | changes
     config = PretrainingConfig(StageConfig(steps, 4, learning_rate=1e-3), **values)
     torch.manual_seed(3)
     return LatentStage(latent_model(), sorted(folder.iterdir()), config, seed=0)
@@ -133,6 +134,21 @@ def test_the_loss_is_reconstruction_and_commitment(folder):
     commitment = commitment + F.mse_loss(latents.high, latents.quantized_high.features)
     expected = 4.0 * F.mse_loss(model(images), images) + 0.5 * commitment
     assert float(stage._quantized_loss(images)) == pytest.approx(float(expected), rel=1e-4)
+
+
+@torch.no_grad()
+def test_models_learn_the_channel_order_that_their_detectors_show_them(folder):
+    assert {name: config.colour for name, config in PRETRAINING.items()} == {
+        name: config.colour for name, config in PRESETS.items()
+    }
+    red, blue = torch.zeros(2, 3, 32, 32), torch.zeros(2, 3, 32, 32)
+    red[:, 0], blue[:, 2] = 0.9, 0.9
+    rgb, bgr = stage_of(folder, 100), stage_of(folder, 100, colour="bgr")
+    assert float(bgr.training_step(red, 0)) == pytest.approx(float(rgb.training_step(blue, 0)), rel=1e-5)
+    model, path = latent_model().eval(), folder.parent / "swapped.png"
+    picture = Image.open(next(iter(folder.iterdir())))
+    Image.fromarray(np.array(picture)[..., ::-1].copy()).save(path)
+    assert judge(model, [Path(picture.filename)], "bgr") == judge(model, [path], "rgb")
 
 
 def test_codes_out_of_use_are_revived(folder):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from subspect.detectors.colour import Colour
 from subspect.detectors.config import DetectorConfig, StageConfig
 
 
@@ -42,7 +43,7 @@ class DraemConfig(DetectorConfig):
 
     least_side: ClassVar[int] = 64
     antialias: bool = False
-    colour: Literal["bgr", "rgb"] = "bgr"
+    colour: Colour = "bgr"
     reconstructive_width: int = 128
     discriminative_width: int = 64
     training_crop: int | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from subspect.datasets.loading import TrainingImages
 from subspect.datasets.textures import Textures, surface_textures
 from subspect.detectors.base import Detector, Prediction
+from subspect.detectors.colour import in_order
 from subspect.detectors.draem.config import DraemConfig
 from subspect.detectors.draem.modules import DiscriminativeNetwork, ReconstructiveNetwork
 from subspect.detectors.scoring import image_score
@@ -63,7 +64,7 @@ class Draem(Detector):
 
     def reorder(self, images: Tensor) -> Tensor:
         """RGB images in the channel order that the weights expect, and back."""
-        return images.flip(1) if self.config.colour == "bgr" else images
+        return in_order(images, self.config.colour)
 
     def compare(self, images: Tensor) -> Comparison:
         """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, and compares."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from subspect.detectors.colour import Colour
 from subspect.detectors.config import DetectorConfig, StageConfig
 from subspect.simulation.overlay import Fill
 from subspect.simulation.shapes import Shape
@@ -52,6 +53,7 @@ class PretrainingConfig:
         commitment: Weight of the commitment loss.
         decay: Of the codebooks' exponential moving averages.
         quantise_from: Steps trained as a plain autoencoder before k-means sets the codebooks.
+        colour: Channel order that the model is to expect, as in `DsrConfig`.
     """
 
     stage: StageConfig = StageConfig(steps=200_000, batch_size=32)
@@ -60,6 +62,7 @@ class PretrainingConfig:
     commitment: float = 0.25
     decay: float = 0.99
     quantise_from: int = 200
+    colour: Colour = "bgr"
 
     def __post_init__(self) -> None:
         if self.crop_size < 8 or self.crop_size % 8:
@@ -133,7 +136,7 @@ class DsrConfig(DetectorConfig):
 
     least_side: ClassVar[int] = 64
     antialias: bool = False
-    colour: Literal["bgr", "rgb"] = "bgr"
+    colour: Colour = "bgr"
     latent: LatentConfig = LatentConfig()
     subspace_width: int = 128
     light: bool = False
@@ -194,5 +197,6 @@ PRETRAINING = {
         crop_size=128,
         reconstruction_weight=16.0,
         quantise_from=300,
+        colour="rgb",
     ),
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
+from subspect.detectors.colour import in_order
 from subspect.detectors.dsr.blocks import doubled
 from subspect.detectors.dsr.config import DsrConfig
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, GeneralDecoder, LatentModel
@@ -158,7 +159,7 @@ class Dsr(Detector):
 
     def reorder(self, images: Tensor) -> Tensor:
         """RGB images in the channel order that the weights expect, and back."""
-        return images.flip(1) if self.config.colour == "bgr" else images
+        return in_order(images, self.config.colour)
 
     def reconstruct_and_detect(self, images: Tensor, origin: Origin | None = None) -> Comparison:
         """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares.

@@ -23,6 +23,7 @@ from subspect.datasets.crops import (
     record_held_out,
     split_held_out,
 )
+from subspect.detectors.colour import Colour, in_order
 from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import LatentModel, Latents
@@ -70,7 +71,7 @@ class LatentStage(Stage):
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """The loss of a batch of crops ``(N, 3, H, W)``; moves the codebooks on the way."""
-        images = batch.contiguous(memory_format=torch.channels_last)
+        images = in_order(batch, self.pretraining.colour).contiguous(memory_format=torch.channels_last)
         if self.global_step < self.pretraining.quantise_from:
             loss = F.mse_loss(self._unquantized(images), images)
             self.log("reconstruction", loss, prog_bar=True)
@@ -122,8 +123,10 @@ class LatentStage(Stage):
     def preview(self) -> dict[str, Tensor]:
         """Four crops and their reconstructions."""
         crops = torch.stack([self.crops[number] for number in range(4)]).to(self.device)
-        quantised = self.global_step > self.pretraining.quantise_from
-        return {"crop": crops, "reconstruction": self.model(crops) if quantised else self._unquantized(crops)}
+        quantised, colour = self.global_step > self.pretraining.quantise_from, self.pretraining.colour
+        seen = in_order(crops, colour)
+        drawn = self.model(seen) if quantised else self._unquantized(seen)
+        return {"crop": crops, "reconstruction": in_order(drawn, colour)}
 
 
 def _commitment(latents: Latents, model: LatentModel) -> Tensor:
@@ -225,7 +228,7 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     record(values, output)
     record_held_out(trained, judged, output)
     fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
-    report = {"run": values, "pictures": len(trained), "held_out": judge(model, judged)}
+    report = {"run": values, "pictures": len(trained), "held_out": judge(model, judged, run.pretraining.colour)}
     write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
     save_latent_model(model, output / FILENAME, report)
     return report
@@ -250,29 +253,29 @@ def _fresh_model(run: PretrainingRun) -> LatentModel:
 
 
 @torch.no_grad()
-def judge(model: LatentModel, paths: Sequence[Path], size: int = 256, device: str = "cpu") -> dict[str, Any]:
+def judge(model: LatentModel, paths: Sequence[Path], colour: Colour, size: int = 256) -> dict[str, Any]:
     """How well a latent model draws pictures it has not seen.
 
     Args:
         model: The model, in evaluation mode.
         paths: Held-out pictures; each is judged on its central square of ``size`` pixels (or less, rounded
             down to a multiple of 8).
+        colour: Channel order that the model expects.
         size: See above.
-        device: Where to compute.
 
     Returns:
         ``psnr`` in dB, mean over pictures, and for each level ``LEVEL_used`` (codes that occur, of all groups
         together) and ``LEVEL_perplexity`` (exponential of the entropy of their frequencies, mean over groups).
     """
-    model = model.eval().to(device)
+    model = model.eval().cpu()
     errors: list[float] = []
     config = model.config
     counts = {
-        "low": torch.zeros(config.low_groups, config.codes, device=device),
-        "high": torch.zeros(config.high_groups, config.codes, device=device),
+        "low": torch.zeros(config.low_groups, config.codes),
+        "high": torch.zeros(config.high_groups, config.codes),
     }
     for path in paths:
-        image = _centre(read_byte_image(path), size)[None].to(device).float() / 255
+        image = in_order(_centre(read_byte_image(path), size)[None].float() / 255, colour)
         latents = model.encode(image)
         drawn = model.decoder(model.join(latents.quantized_low.features, latents.quantized_high.features))
         errors.append(float(F.mse_loss(drawn.clamp(0, 1), image)))
