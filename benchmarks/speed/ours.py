@@ -22,7 +22,7 @@ def eager(clock: Clock, method: str, preset: str, size: int = 256, batch: int = 
     """A detector in PyTorch."""
     import torch
 
-    detector, images = _build(method, preset, size).eval(), torch.rand(batch, 3, size, size)
+    detector, images = _build(method, preset, size).eval(), _random_images(batch, size)
     with torch.inference_mode():
         while clock():
             detector(images)
@@ -109,7 +109,7 @@ def padim_fit(clock: Clock, images: int, size: int = 256) -> None:
         while clock():
             sums = MomentSums(*detector.distributions.mean.shape)
             for _ in range(max(1, images // 16)):
-                features = detector.features(torch.rand(min(16, images), 3, size, size))
+                features = detector.features(_random_images(min(16, images), size))
                 sums.add(detector.distributions.kept(features))
             detector.distributions.conclude(sums)
 
@@ -163,6 +163,13 @@ def _build(method: str, preset: str, size: int) -> Detector:
     if (method, preset) == ("dsr", "fast"):
         detector.start(None)
     return detector
+
+
+def _random_images(count: int, size: int) -> Any:
+    """In channels-last, as detectors get them."""
+    import torch
+
+    return torch.rand(count, 3, size, size).contiguous(memory_format=torch.channels_last)
 
 
 def _images(detector: Detector) -> Any:

@@ -21,8 +21,8 @@ from subspect.runs import DETECTOR, RunOptions, TrainingRun, train
 CATEGORIES = ("fabric", "flange")
 """One texture, one object."""
 
-IMAGE_SIZE = 128
-STEPS = 170
+IMAGE_SIZE = 256
+STEPS = 120
 _EXAMPLES = 2  # pictures of each kind of defect on the page
 
 

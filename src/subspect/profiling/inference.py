@@ -36,6 +36,7 @@ def profile_inference(detector: Detector, batch: int, precision: torch.dtype, de
     """
     detector = detector.to(device).eval()
     images = torch.rand(batch, 3, *detector.config.image_size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)  # as detectors get them
 
     @torch.inference_mode()
     def judge() -> None:

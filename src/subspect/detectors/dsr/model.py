@@ -199,8 +199,8 @@ class Dsr(Detector):
         low_rarity = self.low_normal(low.indices, _pooled(origin, LOW_STRIDE))
         high_rarity = self.high_normal(high.indices, _pooled(origin, HIGH_STRIDE))
         # A change may be a hundredfold, which is more than a training without normalisation stands.
-        low_change = ((restricted.low - low.features) / self.latent_model.low_codebook.spread()).asinh()
-        high_change = ((restricted.high - high.features) / self.latent_model.high_codebook.spread()).asinh()
+        low_change = _asinh((restricted.low - low.features) / self.latent_model.low_codebook.spread())
+        high_change = _asinh((restricted.high - high.features) / self.latent_model.high_codebook.spread())
         from_low = doubled(torch.cat((low_rarity.groups / _NATS, low_change, low_rarity.together), 1))
         features = torch.cat((from_low[:, :-1], high_rarity.groups / _NATS, high_change), 1)
         return Evidence(features, torch.cat((from_low[:, -1:], high_rarity.together), 1))
@@ -278,3 +278,9 @@ def _pooled(origin: Origin | None, stride: int) -> Origin | None:
 
 def _enlarge(maps: Tensor, factor: int) -> Tensor:
     return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _asinh(values: Tensor) -> Tensor:
+    """The inverse hyperbolic sine to 1e-6, spelt out: neither PyTorch nor what runs exports vectorises it."""
+    size = values.float().abs()  # the square of a large change is beyond float16
+    return values.sign() * (size + (size.square() + 1).sqrt()).log()

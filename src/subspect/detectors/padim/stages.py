@@ -62,8 +62,8 @@ class StatisticsStage(Stage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Adds the features of images ``(N, 3, H, W)``, and concludes after the last."""
-        detector = self.detector
-        self._sums.add(detector.distributions.kept(detector.features(batch[0])))
+        detector, images = self.detector, batch[0].contiguous(memory_format=torch.channels_last)
+        self._sums.add(detector.distributions.kept(detector.features(images)))
         if self.global_step + 1 == self.config.steps:
             detector.distributions.conclude(self._sums)
             del self._sums
