@@ -24,6 +24,9 @@ from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
 from subspect.serving.silence import import_silently
 
 _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+# Values up to which constants are worked out when an ONNX file is written: 4 million hold the codebooks, whose
+# norms and transposes would be made for every image otherwise (and NNCF cannot quantise around the norms).
+_FOLDED = 2**22
 # What autocast leaves in float32 stays so; these layers hold the weights of everything else. BatchNorm goes
 # with the convolutions that it follows: ONNX knows no norm of float16 values by float32 statistics.
 _HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
@@ -65,8 +68,11 @@ def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
 def _write_onnx(
     program: torch.export.ExportedProgram, path: Path, options: ExportOptions, detector: Detector
 ) -> None:
+    from onnxscript import optimizer
+
     written = torch.onnx.export(program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, verbose=False)
     assert written is not None
+    optimizer.optimize(written.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     written.save(path)  # weights of more than 2 GB go into a file beside it
     if options.precision == "int8":
         quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
