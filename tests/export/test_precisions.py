@@ -16,8 +16,8 @@ from subspect.prediction import DetectorInspector
 from tiny import write_pictures
 
 KINDS = [kind for kind in existing() if kind != ("onnx", "float32")]
-# Of the highest map value, for three layers: 2^-24, 2^-11, 2^-8 and 1/256 a layer, and some room. In float32 more
-# of it: PyTorch's GroupNorm sums in another order in channels-last, as detectors infer (4e-6 here).
+# Of the highest map value, for three layers: 2^-24, 2^-11, 2^-8 and 1/256 a layer, and some room. In float32
+# more of it: PyTorch's GroupNorm sums in another order in channels-last, as detectors infer (4e-6 here).
 ERRORS = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.5e-2, "int8": 2e-2}
 
 
