@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from subspect.detectors.config import DetectorConfig
 
-ConfigT = TypeVar("ConfigT", bound="DataclassInstance")
+ConfigT = TypeVar("ConfigT", bound="DataclassInstance")  # a detector's, or a pretraining's
 
 
 class ConfigurationError(ValueError):

@@ -17,12 +17,15 @@ def image_score(anomaly_map: Tensor) -> Tensor:
 
 
 def mean_filter(maps: Tensor, side: int, *, zeros_around: bool) -> Tensor:
-    """Means of maps ``(N, 1, H, W)`` over squares, by rows and columns, which is a tenth of the work.
+    """Means over squares, by rows and then by columns: 2·side values are added up instead of side².
 
     Args:
-        maps: See above.
+        maps: ``(N, 1, H, W)``.
         side: Of the squares, in pixels; odd.
         zeros_around: Whether squares that reach beyond a map have zeros there, or are cut off.
+
+    Returns:
+        The mean over the square around each pixel, ``(N, 1, H, W)``.
     """
     reach = side // 2
     rows = F.avg_pool2d(maps, (1, side), stride=1, padding=(0, reach), count_include_pad=zeros_around)

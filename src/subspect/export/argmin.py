@@ -10,9 +10,10 @@ from subspect.serving.silence import import_silently
 
 
 def spell_out_argmin(model: Any) -> None:
-    """Finds the least of each row by comparison with the row's minimum, in a quarter of the time of sorting.
+    """Finds the least of each row by comparison with the row's minimum instead of sorting.
 
-    The first of several equal ones is found, as before. What else there is to sort is left alone.
+    OpenVINO 2026.4 turns an argmin into a sort, which took a third of the time of DSR's preset ``fast``. The
+    first of several equal ones is found, as before. What else there is to sort is left alone.
 
     Args:
         model: An OpenVINO model; it is changed in place.
