@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from subspect.datasets.surfaces import generate
+from subspect.detectors.colour import in_order
 from subspect.detectors.dsr.config import PRESETS
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.images import read_image
@@ -85,9 +86,10 @@ def main() -> None:
         image = torch.from_numpy(np.ascontiguousarray(picture, dtype=np.float32)).permute(2, 0, 1)[None]
         height, width = (length // 8 * 8 for length in mask.shape)
         image, mask = image[..., :height, :width], mask[:height, :width]
-        latents = model.encode(image)
+        colour = PRESETS[given.preset].colour
+        latents = model.encode(in_order(image, colour))
         joined = model.join(latents.quantized_low.features, latents.quantized_high.features)
-        after = model.decoder(joined).clamp(0, 1)
+        after = in_order(model.decoder(joined).clamp(0, 1), colour)
         psnr = -10 * float(torch.log10((after - image).square().mean()))
         contrast = kept(image[0].mean(0).numpy(), after[0].mean(0).numpy(), mask)
         print(f"{name}: {psnr:.1f} dB, {contrast:.0%} of its contrast kept")
