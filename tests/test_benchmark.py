@@ -22,6 +22,7 @@ from subspect.cli import main
 from subspect.detectors.configuration import ConfigurationError
 from subspect.results import read_results
 from subspect.training.checkpoints import newest_checkpoint
+from terminated import terminated
 from tiny import FREQUENT, QUIET
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -201,6 +202,16 @@ def test_a_killed_benchmark_goes_on_where_it_was(place):
     assert len(list((first / "logs/detection/csv").iterdir())) == 2  # before and after
     events = [json.loads(line)["event"] for line in (first / "sessions.jsonl").read_text().splitlines()]
     assert events == ["started", "started", "finished"]
+
+
+def test_a_terminated_benchmark_says_so_in_message_code_and_summary(place, capsys):
+    output = place / "terminated"
+    words = ["benchmark", str(grids.write_grid(place, seeds=[0])), f"--output={output}", "--accelerator=cpu"]
+    with terminated():
+        assert main([*words, "--quiet", "--set=methods.dsr.steps=5000"]) == 143
+    assert "subspect benchmark: stopped; the same command continues it\n" in capsys.readouterr().err
+    with (output / "cells.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["begun", "new"]
 
 
 def test_an_evaluation_that_was_stopped_is_done_again(finished):

@@ -14,6 +14,7 @@ from subspect.cli import main
 from subspect.detectors.configuration import configure, to_yaml
 from subspect.detectors.dsr.config import PRESETS
 from subspect.storage import load_detector, read_description
+from terminated import terminated
 from tiny import DSR, write_backbone, write_data_set, write_latent_model, write_pictures
 
 RUN = ["--accelerator", "cpu", "--precision", "32-true", "--quiet"]
@@ -106,6 +107,17 @@ def test_options_of_train_reach_the_run(place, tmp_path):
     assert detector.calibration.false_alarm_rate == 0.25
     data = read_description(tmp_path / "run/detector")["provenance"]["run"]["data"]
     assert data["anomalies"] == 2
+
+
+def test_a_terminated_training_says_how_to_continue(place, tmp_path, capsys):
+    with terminated():
+        code, _, err = said(
+            [*train_words(place, "run", "--steps=5000"), f"--output={tmp_path / 'run'}"], capsys
+        )
+    assert code == 143
+    assert err.endswith("subspect train: stopped; the same command with --resume continues it\n")
+    assert (tmp_path / "run/run.json").exists()
+    assert not (tmp_path / "run/detector").exists()
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,10 @@ def prepared(cells: Sequence[Cell], output: Path, options: FitOptions) -> Iterat
     with _locked(output):
         draw_surfaces(cells, output)
         write_summary(cells, output)
-        yield [cell for cell in cells if state(cell, output) != "finished"]
-        write_summary(cells, output)
+        try:
+            yield [cell for cell in cells if state(cell, output) != "finished"]
+        finally:  # also when stopped by a signal
+            write_summary(cells, output)
 
 
 def count_states(cells: Sequence[Cell], output: Path) -> dict[State, int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 
-from subspect.cli.answers import EXIT_FAILED
+from subspect.cli.answers import EXIT_FAILED, EXIT_TERMINATED, how_to_go_on
 from subspect.cli.arguments import build_parser
 from subspect.cli.commands import COMMANDS
 
@@ -19,8 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after ``subspect``; None takes those of the process.
 
     Returns:
-        The exit code: 0 when all went well, 1 when nothing could be done, 2 when parts failed. Words that
-        cannot be understood exit with 2, too, as command lines do.
+        The exit code: 0 when all went well, 1 when nothing could be done, 2 when parts failed, 143 when
+        SIGTERM stopped it. Words that cannot be understood exit with 2, too, as command lines do.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -37,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"subspect {command}: {error.name} is not installed: {_advice(command)}", file=sys.stderr)
         return EXIT_FAILED
-    except KeyboardInterrupt:
-        print(f"subspect {command}: stopped", file=sys.stderr)
-        return EXIT_FAILED
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"subspect {command}: stopped{how_to_go_on(command)}", file=sys.stderr)
+        # Lightning makes SIGTERM an exit without a code, Ray one with the signal's number.
+        terminated = isinstance(stop, SystemExit) and stop.code in (None, signal.SIGTERM)
+        return EXIT_TERMINATED if terminated else EXIT_FAILED
 
 
 def _advice(command: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,6 +10,17 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 EXIT_PARTLY_FAILED = 2
+EXIT_TERMINATED = 128 + signal.SIGTERM
+"""As shells report a process that SIGTERM ended."""
+
+_RESUMED = ("train", "pretrain", "pretrain-teacher")
+
+
+def how_to_go_on(command: str) -> str:
+    """What to say of a command that was stopped, after the word "stopped"; nothing if it begins anew."""
+    if command in _RESUMED:
+        return "; the same command with --resume continues it"
+    return "; the same command continues it" if command == "benchmark" else ""
 
 
 def print_threshold(calibration: Calibration | None) -> None:
