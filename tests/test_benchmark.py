@@ -96,12 +96,23 @@ def test_what_a_grid_cannot_be_is_named(place, setting, message):
         ("methods.dsr.preset=slow", "no preset 'slow'"),
         ("methods.dsr.variants={odd: [refined=false]}", "refined"),
         ("methods.dsr.variants={a b: [], a_b: []}", "would share the folder"),
+        ("methods.dsr.anomalies=[0, 5000]", "5000 annotated anomalous images asked for, but .* has 6"),
+        ("methods.dsr.anomalies=[0, 6]", r"data in .*data \(seed 0\) has no anomalous test images .* once 6"),
+        ("protocol=paper", "dsr-seed0: the protocol 'paper' .* whole images of 256x256, .* works at 64x64"),
     ],
 )
 def test_what_cells_cannot_be_is_said_before_any_work(place, setting, message):
     with pytest.raises(ValueError, match=message):
         list_cells(read_grid(grids.write_grid(place, "wrong.yaml"), [setting]), place / "none")
     assert not (place / "none").exists()
+
+
+def test_surfaces_that_are_not_drawn_yet_must_leave_a_defect_to_judge_on(place):
+    path = grids.write_grid(place, "surfaces.yaml", datasets={"surfaces": {"categories": ["grass"]}})
+    # Grass has three kinds of defects, eight images of each.
+    assert len(list_cells(read_grid(path, ["methods.dsr.anomalies=[23]"]), place / "none")) == 4
+    with pytest.raises(ValueError, match=r"grass in the built-in surfaces .* once 24"):
+        list_cells(read_grid(path, ["methods.dsr.anomalies=[24]"]), place / "none")
 
 
 def test_each_cell_is_a_run_with_everything_recorded(finished):
@@ -285,12 +296,22 @@ def test_the_plan_names_every_cell_and_writes_nothing(place, finished, capsys):
     assert stamps(finished[1]) == before
 
 
+@pytest.fixture(scope="module")
+def numerous(place) -> Path:
+    """As many annotated defects as the largest recipe keeps out, and some more; names suffice."""
+    names = [f"{number}.png" for number in range(300)]
+    for folder, count in (("normal", 10), ("defective", 300), ("masks", 300)):
+        (place / "numerous" / folder).mkdir(parents=True)
+        for name in names[:count]:
+            (place / "numerous" / folder / name).touch()
+    return place / "numerous"
+
+
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_gives_cells(path, place, tmp_path):
+def test_every_recipe_gives_cells(path, numerous, tmp_path):
     settings = []
     for name, entry in yaml.safe_load(path.read_text())["datasets"].items():
         if entry.get("root"):  # whatever the data, only the configurations are at stake here
-            settings += [f"datasets.{name}.root={place / 'data'}", f"datasets.{name}.layout=folder"]
-    grids.tiny_grid(place)
+            settings += [f"datasets.{name}.root={numerous}", f"datasets.{name}.layout=folder"]
     cells = list_cells(read_grid(path, settings), tmp_path)
     assert len({cell.path for cell in cells}) == len(cells) > 0

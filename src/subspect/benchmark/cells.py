@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from subspect.benchmark.grid import FULL, DataEntry, Grid, MethodEntry
 from subspect.datasets import read_table
-from subspect.datasets.surfaces import SURFACES
+from subspect.datasets.surfaces import DEFECTS, PER_DEFECT, SURFACES
+from subspect.datasets.table import Table, take_anomalies
 from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_preset
+from subspect.evaluation import PAPER_SIZE
 from subspect.records import RECORD, differences
 from subspect.results import METRICS, Protocol
 from subspect.run_data import DataOptions
@@ -78,18 +80,19 @@ def list_cells(grid: Grid, output: Path) -> list[Cell]:
         output: Folder of the benchmark, where built-in surfaces are drawn.
 
     Raises:
-        ValueError: A configuration or a data set cannot be used, or two cells would share a folder.
+        ValueError: A configuration or a data set cannot be used, a cell could not be judged, or two cells would
+            share a folder.
     """
     cells = [
         cell
         for dataset, entry in grid.datasets.items()
-        for category in _categories(entry)
-        for seed in grid.seeds
+        for data in _splits(entry, grid, output)
         for name, method in grid.methods.items()
-        for cell in _cells_of(grid, dataset, _data(entry, category, seed, output, grid), name, method)
+        for cell in _cells_of(grid, dataset, data, name, method)
     ]
     taken: dict[Path, Cell] = {}
     for cell in cells:
+        _check_protocol(cell)
         if cell.path in taken:
             raise ValueError(f"two cells of the grid would share the folder {cell.path}; rename one of them")
         taken[cell.path] = cell
@@ -129,17 +132,69 @@ def cell_text(cell: Cell) -> str:
     return json.dumps(cell.to_dict(), indent=2) + "\n"
 
 
-def _categories(entry: DataEntry) -> Sequence[str]:
+def _splits(entry: DataEntry, grid: Grid, output: Path) -> Iterator[DataOptions]:
+    """The categories of a data set with every seed, each of which leaves something to judge on.
+
+    The data set is read once a seed.
+    """
+    tables = {seed: _read(entry, seed) for seed in grid.seeds}
+    for category in _categories(entry, tables[grid.seeds[0]]):
+        for seed, table in tables.items():
+            _check_rest(entry, category, table, grid.kept_out, seed)
+            yield _data(entry, category, seed, output, grid)
+
+
+def _read(entry: DataEntry, seed: int) -> Table | None:
+    """The table of a data set; None for the built-in surfaces, which may not be drawn yet."""
+    return None if entry.root is None else read_table(Path(entry.root), entry.layout, seed)
+
+
+def _categories(entry: DataEntry, table: Table | None) -> Sequence[str]:
     """The categories of a data set, all of which exist."""
-    if entry.root is None:
-        present: Sequence[str] = SURFACES
-    else:
-        present = read_table(Path(entry.root), entry.layout).categories
+    present = SURFACES if table is None else table.categories
     unknown = [category for category in entry.categories or () if category not in present]
     if unknown:
         where = entry.root or "the built-in surfaces"
         raise ValueError(f"no category {', '.join(unknown)} in {where}; there are: {', '.join(present)}")
     return entry.categories or present
+
+
+def _check_rest(entry: DataEntry, category: str, table: Table | None, kept_out: int, seed: int) -> None:
+    """Makes sure that both normal and anomalous images are left to judge on once some are kept out.
+
+    Raises:
+        ValueError: There are not so many annotated anomalous images, or nothing is left.
+    """
+    if table is None:
+        normal, anomalous = True, PER_DEFECT * len(DEFECTS[category]) > kept_out
+    else:
+        rest = take_anomalies(table.select(category=category), kept_out, seed).select(split="test")
+        normal, anomalous = (any(one.anomalous == kind for one in rest) for kind in (False, True))
+    if not (normal and anomalous):
+        what = "anomalous" if normal else "normal"
+        advice = (
+            f" once {kept_out} anomalous ones are kept out to learn from; ask for fewer" if kept_out else ""
+        )
+        raise ValueError(
+            f"{category} in {entry.root or 'the built-in surfaces'} (seed {seed}) has no {what} test images"
+            f" left to judge on{advice}"
+        )
+
+
+def _check_protocol(cell: Cell) -> None:
+    """Makes sure that a detector can be judged as the grid wants.
+
+    Raises:
+        ValueError: The protocol is not defined for what the detector looks at.
+    """
+    config = cell.run.config
+    if cell.protocol == "paper" and (config.tiling is not None or config.image_size != PAPER_SIZE):
+        height, width = config.image_size
+        looked_at = f"{height}x{width}{'' if config.tiling is None else ' in tiles'}"
+        raise ValueError(
+            f"{cell.name}: the protocol 'paper' is defined for detectors that look at whole images of 256x256,"
+            f" this one works at {looked_at}; use 'whole', or another image_size"
+        )
 
 
 def _data(entry: DataEntry, category: str, seed: int, output: Path, grid: Grid) -> DataOptions:

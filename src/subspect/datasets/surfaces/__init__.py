@@ -39,6 +39,8 @@ SURFACES: tuple[str, ...] = tuple(_SURFACES)
 """Names of the surfaces."""
 DEFECTS: dict[str, tuple[str, ...]] = {name: tuple(surface.defects) for name, surface in _SURFACES.items()}
 """Surface -> the kinds of defect it is made with."""
+PER_DEFECT = 8
+"""Defective test images of each kind, unless another number is asked for."""
 NEAR_DISTRIBUTION: frozenset[str] = frozenset({"warp", "missing", "displaced", "doubled_thread"})
 """Kinds that consist of the normal appearance, wrongly arranged; the others bring in something foreign."""
 
@@ -133,7 +135,7 @@ def generate(
     size: int = 256,
     train: int = 60,
     test_normal: int = 20,
-    per_defect: int = 8,
+    per_defect: int = PER_DEFECT,
 ) -> None:
     """Writes the demo data as a data set in ``mvtec_ad`` layout, or nothing at all.
 
