@@ -75,17 +75,40 @@ def test_settings_replace_single_values(place):
     ("setting", "message"),
     [
         ("methods.drs.steps=7", "there is no methods.drs"),
-        ("methods.dsr.step=7", "step"),
+        ("methods.dsr.step=7", r"there is no methods\.dsr\.step; there are: method, preset, .* variants"),
+        ("methods.dsr=7", r"methods\.dsr takes values of method, preset, .*; got 7"),
+        ("method={}", "there is no method; there are: datasets, methods"),
+        ("datasets=squares", r"datasets takes data sets by name, e\.g\. \{surfaces: .*; got 'squares'"),
+        ("datasets.squares.categories=data", r"categories takes a list of names, e\.g\. .*; got 'data'"),
+        ("methods.dsr.steps=x", r"methods\.dsr\.steps takes a whole number, e\.g\. 2400; got 'x'"),
+        ("methods.dsr.image_size=[64]", r"image_size takes S or \[H, W\] in pixels, .*; got \[64\]"),
+        ("methods.dsr.variants=[a]", r"variants takes lists of FIELD=VALUE by name, .*; got \['a'\]"),
+        ("seeds=0", r"wrong\.yaml: seeds takes a list of whole numbers, e\.g\. \[0, 1\]; got 0"),
+        ("seeds=[0, -1]", "seeds are 0 or more, got -1"),
         ("seeds", "FIELD=VALUE"),
         ("seeds=[]", "needs seeds"),
         ("seeds=[1, 1]", "named twice"),
         ("methods.dsr.variants={a/b: []}", "'a/b' names a folder"),
-        ("protocol=papper", "protocol"),
+        ("protocol=papper", "protocol takes whole or paper; got 'papper'"),
     ],
 )
 def test_what_a_grid_cannot_be_is_named(place, setting, message):
     with pytest.raises(ConfigurationError, match=message):
         read_grid(grids.write_grid(place, "wrong.yaml"), [setting])
+
+
+def test_a_file_that_is_no_grid_is_named(tmp_path):
+    for content, message in ((b"\xff\xfa", "invalid start byte"), (b"- dsr", "no mapping of datasets")):
+        (tmp_path / "wrong.yaml").write_bytes(content)
+        with pytest.raises(ConfigurationError, match=rf"wrong\.yaml: (.|\n)*{message}"):
+            read_grid(tmp_path / "wrong.yaml")
+
+
+def test_one_number_is_a_square_and_utf_16_is_yaml_too(place):
+    path = grids.write_grid(place, "square.yaml")
+    assert read_grid(path, ["methods.dsr.image_size=96"]).methods["dsr"].image_size == (96, 96)
+    path.with_name("wide.yaml").write_text(path.read_text(), encoding="utf-16")
+    assert read_grid(path.with_name("wide.yaml")) == read_grid(path)
 
 
 @pytest.mark.parametrize(

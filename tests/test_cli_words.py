@@ -28,11 +28,36 @@ def test_words_that_cannot_be_are_named_with_the_usage(capsys):
         (["train", "data"], "output"),
         (["train", "--steps=many"], "--steps"),
         (["paint"], "'paint'"),
+        (["probe", "run", "data", "--output=out", "--seed=-1"], "--seed"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main(words)
         assert stopped.value.code != 0
         assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["benchmark", "grid.yaml"],
+        ["calibrate", "run", "pictures"],
+        ["evaluate", "run", "data"],
+        ["export", "run"],
+        ["inspect", "run", "pictures"],
+        ["pretrain", "pictures"],
+        ["probe", "run", "data"],
+        ["report", "runs"],
+        ["train", "data"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_output_that_is_a_file_is_named_before_anything_else(words, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    for output in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "inside"):
+        assert main([*words, f"--output={output}"]) == 1
+        expected = f"subspect {words[0]}: {tmp_path / 'notes.txt'} is a file; choose a folder for the output\n"
+        assert capsys.readouterr().err == expected
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def process(code: str) -> subprocess.CompletedProcess:

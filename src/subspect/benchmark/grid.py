@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -14,10 +14,36 @@ from jsonargparse import ArgumentError, ArgumentParser
 from subspect.detectors.configuration import ConfigurationError
 from subspect.results import Protocol
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+EntryT = TypeVar("EntryT", bound="DataclassInstance")
+
 FULL = "full"
 """Name of the variant that changes nothing."""
 
 _NAME = re.compile(r"[\w=.+ -]+")
+_EXPECTED = {
+    "datasets": "data sets by name, e.g. {surfaces: {categories: [fabric]}}",
+    "root": "a folder, e.g. data/mvtec_ad",
+    "layout": "a name, e.g. mvtec_ad",
+    "categories": "a list of names, e.g. [bottle, cable]",
+    "size": "a whole number of pixels, e.g. 128",
+    "methods": "methods by name, e.g. {dsr: {preset: fast}}",
+    "method": "a name, e.g. dsr",
+    "preset": "a name, e.g. fast",
+    "image_size": "S or [H, W] in pixels, e.g. 256 or [640, 232]",
+    "steps": "a whole number, e.g. 2400",
+    "settings": "a list of FIELD=VALUE, e.g. [detection_stage.batch_size=4]",
+    "weights": "a file or folder, e.g. latent.safetensors",
+    "textures": "a folder, e.g. pictures",
+    "anomalies": "a list of whole numbers, e.g. [0, 16]",
+    "variants": "lists of FIELD=VALUE by name, e.g. {full: [], no upsampling: [refine=false]}",
+    "seeds": "a list of whole numbers, e.g. [0, 1]",
+    "protocol": "whole or paper",
+    "calibration_fraction": "a number from 0 to below 1, e.g. 0.2",
+}
+"""What each field of a grid takes, for people."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +70,8 @@ class MethodEntry:
     Attributes:
         method: Name in the registry; empty takes the name of the entry.
         preset: Configuration to start from.
-        image_size: Height and width that pictures are resized to; None keeps the preset's.
+        image_size: Height and width that pictures are resized to (one number in the file for both); None keeps
+            the preset's.
         steps: Length of the training; None keeps the preset's.
         settings: ``FIELD=VALUE`` on top of the preset.
         weights: What to start from, as ``train --weights``.
@@ -95,6 +122,8 @@ class Grid:
                 raise ValueError(f"a grid needs {what}; there are none")
             if len(set(names)) < len(names):
                 raise ValueError(f"{what} are named twice: {', '.join(map(str, names))}")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds are 0 or more, got {min(self.seeds)}")
         variants = (name for entry in self.methods.values() for name in entry.variants)
         for name in (*self.datasets, *self.methods, *variants):
             if not _NAME.fullmatch(name):
@@ -114,21 +143,19 @@ def read_grid(path: Path, settings: Sequence[str] = ()) -> Grid:
         settings: ``FIELD=VALUE`` on top of it, e.g. ``methods.dsr.steps=500``, ``datasets.mvtec_ad.root=DIR``.
 
     Raises:
-        ConfigurationError: It is no YAML, or a field does not exist or a value does not fit it.
+        ConfigurationError: It is no YAML, or a field does not exist or a value does not fit it; the message
+            names the file, the field, what it takes and what it was given.
         FileNotFoundError: There is no such file.
     """
-    text = path.read_text(encoding="utf-8")
+    content = path.read_bytes()  # a byte order mark tells YAML whether this is UTF-8 or UTF-16
     try:
-        values = yaml.safe_load(text)
+        values = yaml.safe_load(content)
         if not isinstance(values, dict):
             raise ValueError("it is no mapping of datasets, methods, seeds")
         for setting in settings:
             _set(values, setting)
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(Grid, None)
-        built = parser.instantiate(parser.parse_object(values))
-        return Grid(**vars(built))
-    except (ArgumentError, TypeError, ValueError, yaml.YAMLError) as error:
+        return _build(Grid, {"datasets": {}, "methods": {}, **values}, "")
+    except (ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
@@ -147,3 +174,40 @@ def _set(values: dict[str, Any], setting: str) -> None:
             raise ValueError(f"{setting!r}: there is no {'.'.join(parents[: depth + 1])}")
         place = inside
     place[last] = yaml.safe_load(text)
+
+
+def _build(entry: type[EntryT], values: Any, place: str) -> EntryT:
+    """A grid or an entry of it from the values of its fields.
+
+    Args:
+        entry: What to build.
+        values: By field.
+        place: Where they stand, e.g. ``methods.dsr``; empty for the grid itself.
+
+    Raises:
+        ValueError: A field does not exist, or a value does not fit it.
+    """
+    types = get_type_hints(entry)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{place} takes values of {', '.join(types)}; got {values!r}")
+    prefix = place and f"{place}."
+    for name in values:
+        if name not in types:
+            raise ValueError(f"there is no {prefix}{name}; there are: {', '.join(types)}")
+    return entry(**{name: _fitted(name, value, types[name], prefix) for name, value in values.items()})
+
+
+def _fitted(name: str, value: Any, wanted: Any, prefix: str) -> Any:
+    """The value of a field in the field's type."""
+    place = f"{prefix}{name}"
+    entry = {"datasets": DataEntry, "methods": MethodEntry}.get(name)
+    if entry is not None and isinstance(value, Mapping):
+        return {str(key): _build(entry, one, f"{place}.{key}") for key, one in value.items()}
+    if name == "image_size" and type(value) is int:
+        value = [value, value]
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=wanted)
+    try:
+        return parser.parse_object({"value": value}).value
+    except ArgumentError as error:
+        raise ValueError(f"{place} takes {_EXPECTED[name]}; got {value!r}") from error

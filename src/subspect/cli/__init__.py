@@ -11,6 +11,10 @@ from io import TextIOWrapper
 from subspect.cli.answers import EXIT_FAILED, EXIT_TERMINATED, how_to_go_on
 from subspect.cli.arguments import build_parser
 from subspect.cli.commands import COMMANDS
+from subspect.cli.values import check_folder
+
+_WRITE_FILES = ("profile", "pretrain-teacher")
+"""Commands whose ``--output`` is a file; that of all others is a folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,10 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # tables and dots must not fail on an old terminal
     parsed = build_parser().parse_args(arguments)
     command = str(parsed.subcommand)
+    given = parsed[command]
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     logging.getLogger("subspect").setLevel(logging.INFO)
     try:
-        return int(COMMANDS[command](parsed[command]))
+        if given.get("output") is not None and command not in _WRITE_FILES:
+            check_folder(given.output)
+        return int(COMMANDS[command](given))
     except (ValueError, OSError) as error:
         print(f"subspect {command}: {error}", file=sys.stderr)
         return EXIT_FAILED

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import NonNegativeInt
 
 _SET_HELP = "FIELD=VALUE: one value of the configuration, e.g. simulation.nearest_share=0.1; may be repeated"
 
@@ -62,7 +63,7 @@ def add_configuration(parser: ArgumentParser, default_preset: str) -> None:
 def add_fit(parser: ArgumentParser, output: str = "folder of the run") -> None:
     """Where and how a training runs."""
     parser.add_argument("--output", type=Path, required=True, help=output)
-    parser.add_argument("--seed", type=int, default=0, help="of splits, weights, order, simulation")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of splits, weights, order, simulation")
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     add_machine(parser)
 
@@ -97,7 +98,7 @@ def add_executor(parser: ArgumentParser, unit: str) -> None:
 def add_surfaces(parser: ArgumentParser) -> None:
     """Arguments of ``surfaces``."""
     parser.add_argument("output", type=Path, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same pictures")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="the same seed gives the same pictures")
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
     parser.add_argument("--only", type=str, nargs="+", help="some of the surfaces instead of all")
 
@@ -105,7 +106,7 @@ def add_surfaces(parser: ArgumentParser) -> None:
 def add_check(parser: ArgumentParser) -> None:
     """Arguments of ``check``."""
     add_data(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the splits")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the splits")
 
 
 def add_train(parser: ArgumentParser) -> None:
@@ -198,7 +199,7 @@ def add_probe(parser: ArgumentParser) -> None:
         default=[0.1, 0.2, 0.4],
         help="of spots and scratches; 1 = from black to white",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of pictures, places and sizes")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of pictures, places and sizes")
     parser.add_argument("--device", type=str, default="cpu", help="cpu, cuda, ...")
 
 
@@ -336,4 +337,4 @@ def add_config(parser: ArgumentParser) -> None:
 def add_demo(parser: ArgumentParser) -> None:
     """Arguments of ``demo``."""
     parser.add_argument("output", type=Path, help="folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="of everything")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of everything")

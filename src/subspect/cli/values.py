@@ -41,6 +41,17 @@ def chosen_tiling(given: Namespace) -> Tiling | None:
     return make_tiling(optional_size(given.tile), given.overlap)
 
 
+def check_folder(output: Path) -> None:
+    """Makes sure that a folder can be, or is, at a path.
+
+    Raises:
+        NotADirectoryError: There is a file, or the path leads through one.
+    """
+    first = next(path for path in (output, *output.parents) if path.exists())
+    if not first.is_dir():
+        raise NotADirectoryError(f"{first} is a file; choose a folder for the output")
+
+
 def fit_options(given: Namespace) -> FitOptions:
     """How a training runs on this machine."""
     from subspect.training.options import FitOptions
