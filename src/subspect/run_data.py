@@ -75,6 +75,24 @@ def digests_not_to_judge(table: Table) -> list[str]:
     return sorted(content_digest(sample.path) for sample in table if sample.split != "test")
 
 
+def recorded_data(
+    provenance: Mapping[str, Any], root: Path, layout: str | None = None, category: str | None = None
+) -> DataOptions:
+    """The data set to take a detector to, read as its training read its own, nothing held out of it.
+
+    Args:
+        provenance: Of ``detector.json``.
+        root: The data set's folder, wherever it is now.
+        layout: Its layout; None takes that of the training.
+        category: Which product or surface; None takes the one that the detector was trained for.
+    """
+    recorded = provenance.get("run", {}).get("data", {})
+    layout = layout or recorded.get("layout", "folder")
+    if category is None and layout == recorded.get("layout"):
+        category = recorded.get("category")
+    return DataOptions(str(root), layout, category, recorded.get("seed", 0), calibration_fraction=0.0)
+
+
 def read_test_table(
     provenance: Mapping[str, Any],
     root: Path,
@@ -97,11 +115,7 @@ def read_test_table(
     Raises:
         ValueError: The data cannot be used, or nothing is left to judge by; the message says why.
     """
-    recorded = provenance.get("run", {}).get("data", {})
-    layout = layout or recorded.get("layout", "folder")
-    if category is None and layout == recorded.get("layout"):
-        category = recorded.get("category")
-    data = DataOptions(str(root), layout, category, recorded.get("seed", 0), calibration_fraction=0.0)
+    data = recorded_data(provenance, root, layout, category)
     table = data.read(skip_unreadable=skip_unreadable)
     seen = set(provenance.get("not_to_judge", ()))
     judged = table.with_samples(

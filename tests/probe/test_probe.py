@@ -16,11 +16,15 @@ from subspect.files import content_digest
 from subspect.prediction import DetectorInspector
 from subspect.probe.families import make_families
 from subspect.probe.measuring import find_hosts, plant_and_score
-from subspect.probe.probing import ProbeOptions, probe
+from subspect.probe.probing import Probed, ProbeOptions, probe
 from subspect.runs import RunOptions, train
-from subspect.storage import read_description
-from tiny import QUIET, tiny_run, write_data_set, write_latent_model, write_pictures
+from subspect.storage import read_description, save_detector
+from tiny import QUIET, settled_detector, tiny_run, write_data_set, write_latent_model, write_pictures
 
+BRIGHTNESS = Probed(
+    "brightness", DetectorInspector(BrightnessDetector(image_size=None), threshold=0.3), {"not_to_judge": []}
+)
+SAME_PICTURE = "Swapped patches come from the same picture"
 FILES = {"probe.json", "probe.md", "findings.csv", "curves.png", "scores.png"}
 
 
@@ -39,9 +43,8 @@ def rows_of(output):
 def test_a_detector_of_brightness_finds_what_its_threshold_says(tmp_path):
     # Mid-grey scores 0; the last two are false alarms as they are.
     folder = write_grey(tmp_path / "pictures", [127, 128, 127, 255, 0])
-    inspector = DetectorInspector(BrightnessDetector(image_size=None), threshold=0.3)
     options = ProbeOptions(count=12, contrasts=(0.2, 0.4))
-    result = probe(inspector, {"not_to_judge": []}, read_table(folder, "folder"), tmp_path / "out", options)
+    result = probe(BRIGHTNESS, read_table(folder, "folder"), tmp_path / "out", options)
     assert (result.pictures, result.false_alarms) == (3, 2)
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     rows = rows_of(tmp_path / "out")
@@ -55,12 +58,16 @@ def test_a_detector_of_brightness_finds_what_its_threshold_says(tmp_path):
             assert score == pytest.approx(float(contrast), abs=0.003)
         elif not contrast:
             assert score < 0.003  # a grey picture warped, displaced, or swapped with a grey one
-    families = {one["name"]: one for one in json.loads((tmp_path / "out/probe.json").read_text())["families"]}
+    written = json.loads((tmp_path / "out/probe.json").read_text())
+    names = ("detector", "root", "layout", "category", "pictures", "count", "seed")
+    assert [written[name] for name in names] == ["brightness", str(folder), "folder", "pictures", 3, 12, 0]
+    families = {one["name"]: one for one in written["families"]}
     faint, clear = families["spot, contrast 0.2"]["hit_miss"], families["spot, contrast 0.4"]
     assert faint["a90"] == {"value": None, "reason": "none of 12 was found, up to the largest size, 12"}
     assert clear["found"] == sum(int(row["found"]) for row in rows if row["family"] == "spot, contrast 0.4") > 6
     table = (tmp_path / "out/probe.md").read_text()
     assert table == result.render()
+    assert SAME_PICTURE not in table
     assert "3 normal pictures planted into, 2 left out as false alarms" in table
     assert "- spot, contrast 0.2: hit/miss: no a90: none of 12 was found, up to the largest size, 12." in table
     for name in ("curves.png", "scores.png"):
@@ -70,12 +77,20 @@ def test_a_detector_of_brightness_finds_what_its_threshold_says(tmp_path):
 
 def test_sizes_are_graded_and_spread_over_the_pictures(tmp_path):
     folder = write_grey(tmp_path / "pictures", [127, 128, 127, 126])
-    inspector = DetectorInspector(BrightnessDetector(image_size=None), threshold=0.3)
-    probe(inspector, {}, read_table(folder, "folder"), tmp_path / "out", ProbeOptions(12, (0.4,)))
+    probe(BRIGHTNESS, read_table(folder, "folder"), tmp_path / "out", ProbeOptions(12, (0.4,)))
     rows = [row for row in rows_of(tmp_path / "out") if row["family"] == "spot, contrast 0.4"]
     np.testing.assert_allclose(sorted(float(row["size"]) for row in rows), np.geomspace(1, 12, 12))
     paths = [row["path"] for row in rows]
     assert {paths.count(path) for path in paths} == {3}
+
+
+def test_a_single_picture_is_said_to_swap_patches_with_itself(tmp_path):
+    folder = write_grey(tmp_path / "pictures", [127])
+    result = probe(BRIGHTNESS, read_table(folder, "folder"), tmp_path / "out", ProbeOptions(10, (0.4,)))
+    assert SAME_PICTURE in result.render()
+    remarks = json.loads((tmp_path / "out/probe.json").read_text())["remarks"]
+    assert "several of the 10 defects" in remarks[0]
+    assert SAME_PICTURE in remarks[1]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +126,24 @@ def test_the_command_leaves_out_what_the_detector_has_seen(place, tmp_path, caps
     families = json.loads((tmp_path / "out/probe.json").read_text())["families"]
     assert len(families) == 5
     assert all(one["found"] == 0 and one["hit_miss"]["a90"]["value"] is None for one in families)
+
+
+def test_layout_and_category_are_those_of_the_training(tmp_path):
+    for number, category in enumerate(("bolt", "nut")):
+        for index, (kind, count) in enumerate((("train/good", 2), ("test/good", 2), ("test/dent", 2))):
+            write_pictures(tmp_path / "data" / category / kind, count, seed=10 * number + index)
+    data = {"layout": "mvtec_ad", "category": "nut"}
+    provenance = {"run": {"data": data}, "not_to_judge": []}
+    save_detector(settled_detector("riad", tmp_path), tmp_path / "run/detector", provenance)
+    assert main(words(tmp_path, tmp_path / "out", "--contrasts=0.5", "--threshold=100")) == 0
+    assert {row["path"] for row in rows_of(tmp_path / "out")} == {
+        str(path) for path in (tmp_path / "data/nut").glob("*/good/*.png")
+    }
+    written = json.loads((tmp_path / "out/probe.json").read_text())
+    assert written["detector"] == str(tmp_path / "run/detector")
+    assert (written["root"], written["layout"], written["category"]) == (
+        str(tmp_path / "data"), "mvtec_ad", "nut"
+    )  # fmt: skip
 
 
 def test_the_same_seed_gives_the_same_findings_and_another_seed_others(tmp_path):

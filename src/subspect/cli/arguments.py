@@ -52,6 +52,13 @@ def add_data(parser: ArgumentParser) -> None:
     parser.add_argument("--category", type=str, help="which product or surface, if there are several")
 
 
+def add_recorded_data(parser: ArgumentParser) -> None:
+    """Which data set a detector is taken to."""
+    parser.add_argument("root", type=Path, help="folder of the data set")
+    parser.add_argument("--layout", type=str, help="how it is laid out (default: as in training)")
+    parser.add_argument("--category", type=str, help="which product or surface (default: as in training)")
+
+
 def add_configuration(parser: ArgumentParser, default_preset: str) -> None:
     """Which method, preset and values."""
     parser.add_argument("--method", type=str, default="dsr", help="method (default: dsr)")
@@ -142,9 +149,7 @@ def add_train(parser: ArgumentParser) -> None:
 def add_evaluate(parser: ArgumentParser) -> None:
     """Arguments of ``evaluate``."""
     parser.add_argument("detector", type=Path, help="folder of a detector, of its run, or of several runs")
-    parser.add_argument("root", type=Path, help="folder of the data set")
-    parser.add_argument("--layout", type=str, help="how it is laid out (default: as in training)")
-    parser.add_argument("--category", type=str, help="which product or surface (default: as in training)")
+    add_recorded_data(parser)
     parser.add_argument(
         "--protocol", type=str, default="whole", help="whole, or paper (224 crop, strict masks)"
     )
@@ -188,7 +193,7 @@ def add_calibrate(parser: ArgumentParser) -> None:
 def add_probe(parser: ArgumentParser) -> None:
     """Arguments of ``probe``."""
     parser.add_argument("detector", type=Path, help="folder of a detector, or of the run that made it")
-    add_data(parser)
+    add_recorded_data(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to make")
     parser.add_argument("--threshold", type=float, help="instead of the calibrated one")
     parser.add_argument("--count", type=int, default=60, help="defects of each family (default: 60)")

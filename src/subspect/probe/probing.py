@@ -49,21 +49,29 @@ class ProbeOptions:
             )
 
 
-def probe(
-    inspector: DetectorInspector,
-    provenance: Mapping[str, Any],
-    table: Table,
-    output: Path,
-    options: ProbeOptions | None = None,
-) -> ProbeResult:
+@dataclass(frozen=True, slots=True, eq=False)
+class Probed:
+    """A detector that is probed.
+
+    Attributes:
+        name: For people, e.g. its folder.
+        inspector: The detector and its threshold.
+        provenance: Of its ``detector.json``, which names the images it has seen.
+    """
+
+    name: str
+    inspector: DetectorInspector
+    provenance: Mapping[str, Any]
+
+
+def probe(probed: Probed, table: Table, output: Path, options: ProbeOptions | None = None) -> ProbeResult:
     """Plants defects into the held-out normal images of a table and fits how probably they are found.
 
     Writes ``findings.csv`` (a row a defect), ``curves.png``, ``scores.png``, ``probe.md`` and, last,
     ``probe.json``.
 
     Args:
-        inspector: The detector and its threshold.
-        provenance: Of its ``detector.json``, which names the images it has seen.
+        probed: The detector.
         table: Images of one category; the normal ones are used, whatever their split.
         output: Folder to make.
         options: None takes the defaults.
@@ -80,17 +88,24 @@ def probe(
         raise ValueError(f"one detector is probed on one category, choose from: {', '.join(table.categories)}")
     check_output(DataOptions(str(table.root), table.layout), output)
     options = options or ProbeOptions()
-    families = make_families(options.contrasts)
-    paths = held_out([sample.path for sample in table.select(anomalous=False)], provenance)
+    families, inspector = make_families(options.contrasts), probed.inspector
+    paths = held_out([sample.path for sample in table.select(anomalous=False)], probed.provenance)
     order = np.random.default_rng(options.seed).permutation(len(paths))
     hosts = find_hosts(inspector, [paths[index] for index in order], options.count)
     logger.info("planting %d defects into %d pictures", len(families) * options.count, len(hosts.paths))
     findings = plant_and_score(inspector, hosts, families, options.count, options.seed)
     result = ProbeResult(
         tuple(_fit(family, findings, inspector.threshold) for family in families),
+        {
+            "detector": probed.name,
+            "root": str(table.root),
+            "layout": table.layout,
+            "category": table.categories[0],
+        },
         inspector.threshold,
         len(hosts.paths),
         hosts.false_alarms,
+        options.count,
         options.seed,
     )
     _write(result, findings, output)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,27 +63,34 @@ class ProbeResult:
 
     Attributes:
         families: One after the other.
+        source: Which detector was probed, and the data set's root, layout and category.
         threshold: Score above which a picture is anomalous.
         pictures: How many normal pictures defects were planted into.
         false_alarms: How many were called anomalous as they are, and left out.
+        count: Defects planted of each family.
         seed: Of everything random.
     """
 
     families: tuple[FamilyResult, ...]
+    source: Mapping[str, str]
     threshold: float
     pictures: int
     false_alarms: int
+    count: int
     seed: int
 
     def to_dict(self) -> dict[str, Any]:
         """The outcome as values JSON can hold."""
         return {
+            **self.source,
             "threshold": self.threshold,
             "pictures": self.pictures,
             "false_alarms": self.false_alarms,
+            "count": self.count,
             "seed": self.seed,
             "target": TARGET,
             "confidence": CONFIDENCE,
+            "remarks": list(self.remarks),
             "families": [one.to_dict() for one in self.families],
         }
 
@@ -96,18 +103,25 @@ class ProbeResult:
         notes = [f"- {one.family.name}: {note}" for one in self.families for note in _notes(one)]
         return "\n".join([*lines, "", self._summary(), "", *notes]).rstrip() + "\n"
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What too few pictures mean for the results."""
+        remarks = []
+        if self.count > self.pictures:
+            remarks.append(
+                f"Each picture bears several of the {self.count} defects of a family; the bounds take them for"
+                " independent, which makes them too narrow if pictures differ much."
+            )
+        if self.pictures == 1:
+            remarks.append("Swapped patches come from the same picture, for want of another one.")
+        return tuple(remarks)
+
     def _summary(self) -> str:
-        planted = max(len(one.findings) for one in self.families)
         text = (
             f"Sizes in pixels. Threshold {self.threshold:.4g}; {self.pictures} normal pictures planted into,"
             f" {self.false_alarms} left out as false alarms."
         )
-        if planted > self.pictures:
-            text += (
-                f" Each picture bears several of the {planted} defects of a family; the bounds take them for"
-                " independent, which makes them too narrow if pictures differ much."
-            )
-        return text
+        return " ".join([text, *self.remarks])
 
 
 def findings_text(findings: Sequence[Finding]) -> str:

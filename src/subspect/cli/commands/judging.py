@@ -127,14 +127,17 @@ def do_probe(given: Namespace) -> int:
     from subspect.datasets import read_table
     from subspect.devices import available_device
     from subspect.prediction import DetectorInspector
-    from subspect.probe.probing import ProbeOptions, probe
+    from subspect.probe.probing import Probed, ProbeOptions, probe
+    from subspect.run_data import recorded_data
     from subspect.storage import find_detector, load_detector, read_description
 
     folder = find_detector(given.detector)
     options = ProbeOptions(given.count, tuple(given.contrasts), given.seed)
     inspector = DetectorInspector(load_detector(folder), available_device(given.device), given.threshold)
-    table = read_table(given.root, given.layout, given.seed, given.category)
-    result = probe(inspector, read_description(folder)["provenance"], table, given.output, options)
+    probed = Probed(str(folder), inspector, read_description(folder)["provenance"])
+    data = recorded_data(probed.provenance, given.root, given.layout, given.category)
+    table = read_table(given.root, data.layout, data.seed, data.category)
+    result = probe(probed, table, given.output, options)
     print(result.render(), end="")
     print(f"written: {given.output}")
     return 0
