@@ -155,11 +155,3 @@ def test_duplicates_across_splits(tmp_path, good):
     assert [problem.path for problem in report.warnings] == [copies[0]]  # within a split it is no leak
     assert str(good[0].path) in report.warnings[0].what
     assert report.trainable
-
-
-def test_a_category_without_normal_training_images(tmp_path, good):
-    lonely = Sample(save(tmp_path / "x.png", seed=11), "test", "nuts")
-    report = check_table(table_of(tmp_path, *good, lonely))
-    assert report.untrained == ("nuts",)
-    assert not report.trainable
-    assert not check_table(table_of(tmp_path)).trainable

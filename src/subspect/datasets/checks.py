@@ -63,15 +63,9 @@ class Report:
         return self.errors + self.warnings
 
     @property
-    def untrained(self) -> tuple[str, ...]:
-        """The categories without normal training images."""
-        trained = self.table.select(split="train", anomalous=False).categories
-        return tuple(category for category in self.table.categories if category not in trained)
-
-    @property
     def trainable(self) -> bool:
-        """Whether training would start."""
-        return len(self.table) > 0 and not self.errors and not self.untrained
+        """Whether training would start; that there are normal images is seen to when a table is read."""
+        return not self.errors
 
     def counts(self) -> Counter[tuple[str, str, Split]]:
         """How many images there are by category, kind of defect and split."""
@@ -86,7 +80,6 @@ class Report:
             "modes: " + ", ".join(f"{mode} ({count})" for mode, count in self.modes.most_common()),
             _render_problems("cannot be used", self.errors),
             _render_problems("worth a look", self.warnings, _MOST_WARNINGS),
-            *(f"category {category} has no normal images to train on" for category in self.untrained),
             "training would start" if self.trainable else "training would not start",
         ]
         return "\n".join(part for part in parts if part)
