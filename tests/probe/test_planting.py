@@ -30,8 +30,7 @@ def test_a_spot_has_the_area_of_its_disc_and_its_contrast(diameter):
         share = coverage(planted, before, 0.2)
         areas.append(share.sum())
         assert (planted.picture >= before).all()  # dark surface, light spot
-        np.testing.assert_array_equal(planted.mask, share > 0)
-        assert np.ptp(np.argwhere(planted.mask), axis=0).max() <= diameter + 2
+        assert np.ptp(np.argwhere(share), axis=0).max() <= diameter + 2
         if diameter >= 3:
             assert share.max() == pytest.approx(1.0, abs=1e-5)
     # Single ones depend on how they fall on the pixel grid.
@@ -75,8 +74,8 @@ def test_a_warp_shifts_its_middle_by_what_was_asked_for(shift):
         down, right = np.moveaxis((planted.picture - ramp)[..., :2] * 128, 2, 0)
         moved = np.hypot(down, right)
         assert moved.max() == pytest.approx(shift, rel=0.02)
-        assert moved[~planted.mask].max() == 0
-        assert planted.mask.sum() == pytest.approx(np.pi * 12**2, rel=0.05)  # a quarter of 96 across
+        extent = np.ptp(np.argwhere(moved > 1e-5 * shift), axis=0) + 1
+        np.testing.assert_allclose(extent, 24, atol=1)  # a quarter of 96 across
         assert moved[moved > 0.01 * shift].mean() < 0.5 * shift  # less towards the outline
 
 
@@ -98,7 +97,6 @@ def test_a_swapped_patch_comes_from_the_other_picture():
     for seed in range(20):
         planted = swapped_patch(grey(0.0), grey(1.0, (40, 50)), 9.0, np.random.default_rng(seed))
         areas.append(planted.picture[..., 0].sum())
-        np.testing.assert_array_equal(planted.mask, planted.picture[..., 0] > 0)
     assert np.mean(areas) == pytest.approx(np.pi * 4.5**2, rel=0.02)
 
 
@@ -110,6 +108,7 @@ def test_every_family_fits_into_the_smallest_pictures_and_changes_nothing_else()
     ]  # fmt: skip
     picture, other = texture((SMALLEST_SIDE, 40)), texture((40, SMALLEST_SIDE), 1)
     before = picture.copy()
+    patches = {"warp": SMALLEST_SIDE / 4, "displaced patch": SMALLEST_SIDE / 8}
     for family in families:
         sizes = family.ladder(SMALLEST_SIDE, 12)
         np.testing.assert_allclose(np.diff(np.log(sizes)), np.log(sizes[-1] / sizes[0]) / 11)
@@ -118,7 +117,8 @@ def test_every_family_fits_into_the_smallest_pictures_and_changes_nothing_else()
                 planted = family.plant(picture, other, size, np.random.default_rng(seed))
                 changed = (planted.picture != picture).any(axis=2)
                 assert changed.any(), (family.name, size)
-                assert not (changed & ~planted.mask).any()
+                extent = patches.get(family.name, size)
+                assert np.ptp(np.argwhere(changed), axis=0).max() <= extent + 2
                 assert planted.picture.dtype == np.float32
                 assert planted.picture.min() >= 0
                 assert planted.picture.max() <= 1

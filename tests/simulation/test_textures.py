@@ -161,8 +161,8 @@ def test_three_different_augmentations_are_chosen_each_as_often_at_each_place():
 
 def test_each_picture_gets_what_was_chosen_for_it_in_order():
     images = pictures(3)
-    equalised, inverted = AUGMENTATIONS.index("equalise"), AUGMENTATIONS.index("invert")
-    posterised = AUGMENTATIONS.index("posterise")
+    equalised, inverted = list(AUGMENTATIONS).index("equalise"), list(AUGMENTATIONS).index("invert")
+    posterised = list(AUGMENTATIONS).index("posterise")
     chosen = torch.tensor(
         [[equalised, inverted, equalised], [inverted, inverted, inverted], [equalised, posterised, posterised]]
     )

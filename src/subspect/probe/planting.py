@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from subspect.datasets.surfaces.defects import sample
-from subspect.datasets.surfaces.drawing import POINTS, Field, Mask, Picture, grid
+from subspect.datasets.surfaces.drawing import POINTS, Field, Picture, grid
 
 SCRATCH_ASPECT = 10.0
 """Length of a scratch over its width; the width is at least a pixel."""
@@ -29,12 +29,10 @@ class Planted(NamedTuple):
 
     Attributes:
         picture: ``(H, W, 3)``, RGB in [0, 1].
-        mask: ``(H, W)``, true where the defect covers a pixel, in part or wholly.
         size: Of the defect, in the terms of what was planted; whole pixels for a displaced patch.
     """
 
     picture: Picture
-    mask: Mask
     size: float
 
 
@@ -166,11 +164,10 @@ def _shaded(picture: Picture, site: _Site, inside: Field, contrast: float, size:
 
 def _pasted(picture: Picture, site: _Site, content: Picture, inside: Field, size: float) -> Planted:
     """The picture with other content in a window, where and as far as the defect covers it."""
-    planted, mask = picture.copy(), np.zeros(picture.shape[:2], dtype=np.bool_)
+    planted = picture.copy()
     window = planted[site.rows, site.columns]
     window += inside[..., None] * (content - window)
-    mask[site.rows, site.columns] = inside > 0
-    return Planted(planted, mask, float(size))
+    return Planted(planted, float(size))
 
 
 def _moved(part: slice, by: int) -> slice:

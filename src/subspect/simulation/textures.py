@@ -22,7 +22,7 @@ _LEVELS = 256
 
 def choose_augmentations(number: int, generator: torch.Generator) -> Tensor:
     """Which augmentations each picture gets: ``(number, 3)``, different ones in the order of application."""
-    order = torch.rand(number, len(_AUGMENTATIONS), generator=generator, device=generator.device)
+    order = torch.rand(number, len(AUGMENTATIONS), generator=generator, device=generator.device)
     return order.argsort(1)[:, :_APPLIED]
 
 
@@ -39,7 +39,7 @@ def augment(textures: Tensor, chosen: Tensor, generator: torch.Generator) -> Ten
     """
     textures = textures.clone()
     for turn in chosen.unbind(1):
-        for kind, apply in enumerate(_AUGMENTATIONS.values()):
+        for kind, apply in enumerate(AUGMENTATIONS.values()):
             places = (turn == kind).nonzero().squeeze(1)
             if len(places):
                 places = places.to(textures.device, non_blocking=True)
@@ -120,7 +120,7 @@ def turn(images: Tensor, generator: torch.Generator) -> Tensor:
     return rotate(images, _uniform((len(images),), generator, -45.0, 45.0))
 
 
-_AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
+AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "gamma": gamma,
     "brightness": brightness,
     "sharpness": sharpness,
@@ -132,8 +132,7 @@ _AUGMENTATIONS: dict[str, Callable[[Tensor, torch.Generator], Tensor]] = {
     "equalise": equalise,
     "turn": turn,
 }
-AUGMENTATIONS: tuple[str, ...] = tuple(_AUGMENTATIONS)
-"""Their names, in the order that ``choose_augmentations`` numbers them."""
+"""What is applied, by name, in the order that ``choose_augmentations`` numbers it."""
 
 
 def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -200,7 +200,7 @@ def test_defects_are_textures_blended_in_under_the_mask(place, size):
     images, textures = pictures(40, size), as_bytes(pictures(40, size, seed=1))
     mask = torch.zeros(40, 1, *size)
     mask[:, :, 20:50, 10:40] = 1
-    chosen = torch.full((40, 3), AUGMENTATIONS.index("invert"))
+    chosen = torch.full((40, 3), list(AUGMENTATIONS).index("invert"))
     simulated = stage.simulate(images, textures, mask, chosen, torch.Generator().manual_seed(0))
     assert simulated.normal.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
     defective, normal, marked = (part[..., : size[0], : size[1]] for part in simulated)
