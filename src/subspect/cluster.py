@@ -1,7 +1,7 @@
 """Ray: joining a cluster, and what a piece of work needs of one of its machines.
 
-The cluster is the one that the environment variable ``RAY_ADDRESS`` names; without it Ray starts one on this
-machine.
+The cluster is the one that the environment variable ``RAY_ADDRESS`` names. Without it, Ray joins the cluster that
+was started last on this machine and still runs, and starts one here only if there is none.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Resources:
 
 
 def join_cluster() -> Any:
-    """Joins the cluster, or starts one here.
+    """Joins a cluster, or starts one here.
 
     Returns:
         The module ``ray``.
