@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class ProbeResult:
     """
 
     families: tuple[FamilyResult, ...]
-    source: Mapping[str, str]
+    source: dict[str, str]
     threshold: float
     pictures: int
     false_alarms: int
