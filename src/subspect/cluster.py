@@ -1,7 +1,7 @@
 """Ray: joining a cluster, and what a piece of work needs of one of its machines.
 
-The cluster is the one that the environment variable ``RAY_ADDRESS`` names. Without it, Ray joins the cluster that
-was started last on this machine and still runs, and starts one here only if there is none.
+The cluster is the one that the environment variable ``RAY_ADDRESS`` names. Without it, Ray joins the cluster
+that was started last on this machine and still runs, and starts one here only if there is none.
 """
 
 from __future__ import annotations
