@@ -85,6 +85,7 @@ def test_settings_replace_single_values(place):
         ("methods.dsr.variants=[a]", r"variants takes lists of FIELD=VALUE by name, .*; got \['a'\]"),
         ("seeds=0", r"wrong\.yaml: seeds takes a list of whole numbers, e\.g\. \[0, 1\]; got 0"),
         ("seeds=[0, -1]", "seeds are 0 or more, got -1"),
+        ("methods.dsr.anomalies=[-1]", "numbers of anomalies are 0 or more, got -1"),
         ("seeds", "FIELD=VALUE"),
         ("seeds=[]", "needs seeds"),
         ("seeds=[1, 1]", "named twice"),

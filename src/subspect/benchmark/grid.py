@@ -122,8 +122,12 @@ class Grid:
                 raise ValueError(f"a grid needs {what}; there are none")
             if len(set(names)) < len(names):
                 raise ValueError(f"{what} are named twice: {', '.join(map(str, names))}")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds are 0 or more, got {min(self.seeds)}")
+        for what, lowest in (
+            ("seeds", min(self.seeds)),
+            ("numbers of anomalies", min(min(entry.anomalies) for entry in self.methods.values())),
+        ):
+            if lowest < 0:
+                raise ValueError(f"{what} are 0 or more, got {lowest}")
         variants = (name for entry in self.methods.values() for name in entry.variants)
         for name in (*self.datasets, *self.methods, *variants):
             if not _NAME.fullmatch(name):
