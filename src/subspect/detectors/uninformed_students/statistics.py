@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class Statistics(nn.Module):
     """Running mean and standard deviation of each of some channels, over all pixels seen.
 
-    Batches are joined by Chan's formula, which does not lose digits as a sum of squares does; the state is
-    three buffers, so that a pass that was killed goes on where it was.
+    Batches are joined by Chan's formula, which does not lose digits as a sum of squares does.
 
     Args:
         channels: Channels told apart.
