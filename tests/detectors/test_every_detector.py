@@ -195,6 +195,16 @@ def test_of_an_image_size_that_cannot_be_the_nearest_that_can_is_named(method):
     assert made.eval()(pictures(1, (least, 101))).anomaly_map.shape == (1, 1, least, 101)
 
 
+def test_what_an_earlier_training_gathered_is_forgotten(detector, tmp_path):
+    images, states = training_images(detector, tmp_path / "data"), []
+    for folder in ("earlier", "later"):
+        gathering = [stage for stage in detector.stages(images, seed=0) if stage.gathers]
+        fit(gathering, tmp_path / folder, QUIET)
+        states.append(snapshot(detector))
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
 def test_bfloat16_trains_and_changes_maps_by_rounding_only(method, detector, tmp_path):
     images = training_images(detector, tmp_path / "data")
     for number, stage in enumerate(detector.stages(images, seed=0)):

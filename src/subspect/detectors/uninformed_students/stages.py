@@ -142,6 +142,11 @@ class _Pass(Stage):
         """Every image once."""
         return DataLoader(self.images, _PASS_BATCH)
 
+    def on_fit_start(self) -> None:
+        """Forgets what an earlier training gathered."""
+        for statistics in self.trained():
+            statistics.forget()
+
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Takes images ``(N, 3, H, W)`` in."""
         with torch.no_grad():

@@ -37,6 +37,11 @@ class Statistics(nn.Module):
         self.mean += shift * share
         self.count += added
 
+    def forget(self) -> None:
+        """Begins anew."""
+        for kept in self.buffers():
+            kept.zero_()
+
     def standardise(self, values: Tensor) -> Tensor:
         """Values ``(N, channels, H, W)`` less the mean, in standard deviations; as they are before any is seen.
 
