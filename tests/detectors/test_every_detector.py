@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from documented import documented_line, documented_method
+from subspect.benchmark.cells import list_cells
+from subspect.benchmark.grid import DataEntry, Grid, MethodEntry
 from subspect.calibration import sample_map
 from subspect.cli import main
 from subspect.datasets import read_table
@@ -281,6 +283,20 @@ def test_evaluation_and_inspection_give_the_same_scores(finished, data, tmp_path
         assert np.isfinite(anomaly_map).all()
         assert Image.open(tmp_path / "found" / found["picture"]).size[1] > 64
         assert bool(found["regions"]) == (found["verdict"] == "anomalous")
+
+
+def test_anomalies_that_it_cannot_learn_from_are_refused_before_work(method, data, tmp_path, capsys):
+    grid = Grid({"data": DataEntry(str(data), "folder")}, {method: MethodEntry(anomalies=(0, 1))})
+    if method == "dsr":
+        assert [cell.run.data.anomalies for cell in list_cells(grid, tmp_path)] == [0, 1]
+        return
+    said = f"{method} learns from normal images only, but is to learn from 1 anomalous"
+    with pytest.raises(ValueError, match=said):
+        list_cells(grid, tmp_path)
+    words = ["train", str(data), f"--method={method}", f"--output={tmp_path / 'run'}", "--anomalies=1"]
+    assert main(words) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 class PowerFailureError(RuntimeError):
