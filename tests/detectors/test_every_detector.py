@@ -5,7 +5,7 @@ A method is tested with the tiny configuration that it has here, or else with it
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +205,14 @@ def test_what_an_earlier_training_gathered_is_forgotten(detector, tmp_path):
         states.append(snapshot(detector))
     for name, value in states[0].items():
         assert torch.equal(value, states[1][name]), name
+
+
+def test_widths_are_at_least_one_channel(method):
+    config = tiny(method)
+    for field in fields(config):
+        if field.name == "width" or field.name.endswith("_width"):
+            with pytest.raises(ValueError, match="at least one channel"):
+                replace(config, **{field.name: 0})
 
 
 def test_bfloat16_trains_and_changes_maps_by_rounding_only(method, detector, tmp_path):

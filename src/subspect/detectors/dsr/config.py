@@ -152,6 +152,11 @@ class DsrConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(self.subspace_width, self.detection_width, self.upsampling_width) < 1:
+            raise ValueError(
+                f"DSR's modules need widths of at least one channel, got subspace_width {self.subspace_width},"
+                f" detection_width {self.detection_width} and upsampling_width {self.upsampling_width}"
+            )
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 

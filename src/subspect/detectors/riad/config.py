@@ -32,6 +32,8 @@ class RiadConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.width < 1:
+            raise ValueError(f"RIAD's network needs a width of at least one channel, got {self.width}")
         if not self.cell_sizes or min(self.cell_sizes) < 1:
             raise ValueError(f"RIAD needs cell sizes of at least one pixel, got {self.cell_sizes}")
         if self.sets < 2:
