@@ -233,6 +233,12 @@ def test_crops_that_cannot_be_are_said():
         configured(PADIM, settings=["crop=80"])
 
 
+@pytest.mark.parametrize("levels", ["[1,1,2]", "[3,2,1]"])
+def test_levels_are_named_once_and_in_order(levels):
+    with pytest.raises(ConfigurationError, match="different ones in ascending order"):
+        configured(PADIM, settings=[f"levels={levels}"])
+
+
 def test_weights_that_do_not_fit_are_said(weights, tmp_path):
     tensors = load_file(weights)
     del tensors["bn1.weight"]
