@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subspect.detectors.config import DetectorConfig, StageConfig
+from subspect.simulation.erasure import cell_count
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,13 @@ class RiadConfig(DetectorConfig):
             raise ValueError(f"with fewer than 2 sets nothing is left to inpaint from, got {self.sets}")
         if self.training_crop is not None and (self.training_crop < 16 or self.training_crop % 16):
             raise ValueError(f"the training crop is a multiple of 16, got {self.training_crop}")
+        height, width = (min(side, self.training_crop or side) for side in self.image_size)
+        cell = max(self.cell_sizes)
+        if (cells := cell_count((height, width), cell)) < self.sets:
+            raise ValueError(
+                f"{self.sets} sets need at least as many cells, but {height}x{width} pixels have {cells} of"
+                f" {cell}x{cell}; take smaller cells, fewer sets, or larger images or crops"
+            )
 
 
 # ``paper``: 28.8 M parameters, 1,308 GFLOP an image of 256x256 (12 passes); ``fast``: 1.8 M and 83 GFLOP, 2.0
