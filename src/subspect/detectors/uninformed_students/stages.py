@@ -120,7 +120,7 @@ class StudentStage(Stage):
 def _drawn(found: Disagreement, stride: int, size: tuple[int, int]) -> dict[str, Tensor]:
     names = ("student error", "predictive variance")
     return {
-        name: enlarge(drawn / drawn.amax(), stride, size).expand(-1, 3, -1, -1)
+        name: enlarge(drawn / drawn.amax().clamp(min=1e-12), stride, size).expand(-1, 3, -1, -1)
         for name, drawn in zip(names, found, strict=True)
     }
 
