@@ -138,14 +138,16 @@ def _hub_name(path: Path) -> str:
 
 
 def _from_hub(name: str, filename: str) -> Path:
+    if name and Path(name).is_dir():
+        raise WeightsError(f"{name} is a folder without a trained detector; give a file or a hub id instead")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.endswith(Path(filename).suffix):
-        raise WeightsError(f"no file {name}, and it is no hub id OWNER/REPOSITORY either")
+        raise WeightsError(f"no file or folder {name} here, and it is no hub id OWNER/REPOSITORY either")
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, filename))
     except Exception as error:  # the hub's client has a dozen kinds, and its transport more
         raise WeightsError(
-            f"{filename} of {name} is neither on this machine nor could it be fetched from the hub ({error});"
+            f"no file or folder {name} here, and {filename} of {name} could not be fetched from the hub ({error});"
             f" without a network, copy the file here by hand and give its path instead of {name}"
         ) from error

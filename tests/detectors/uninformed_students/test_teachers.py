@@ -279,8 +279,8 @@ def test_teachers_come_from_folders_and_files(tmp_path):
             r"width=4, descriptor=6\), but the detector need",
         ),
         ("", [33], TEACHERS["fast"].network, r"teacher_33\.safetensors is a teacher of .*width=4"),
-        ("gone", [33], PATCH_NETWORK, "gone"),
-        ("gone.safetensors", [33], PATCH_NETWORK, r"no file .*gone\.safetensors"),
+        ("gone", [33], PATCH_NETWORK, "^no file or folder .*gone here, and it is no hub id"),
+        ("gone.safetensors", [33], PATCH_NETWORK, r"^no file or folder .*gone\.safetensors here"),
     ],
 )
 def test_teachers_that_do_not_fit_are_named(tmp_path, given, sizes, config, message):
