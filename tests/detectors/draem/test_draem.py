@@ -228,6 +228,15 @@ def test_every_switch_of_the_simulation_is_connected(place, changes):
     assert losses[0] != pytest.approx(losses[1], rel=1e-6)
 
 
+def test_training_on_from_an_imported_detector_keeps_where_it_came_from(place):
+    detector = build()
+    detector.restore_provenance({"imported_from": {"reconstructive": "a.pckl"}, "textures": {"origin": "other"}})
+    textures = folder_textures(place / "textures")
+    detector.use_textures(textures)
+    expected = {"imported_from": {"reconstructive": "a.pckl"}, "textures": textures.describe()}
+    assert detector.provenance() == expected
+
+
 def test_crops_are_of_the_configured_side(place):
     stage = stage_of(place)
     images, textures = stage._varied(pictures(3), as_bytes(pictures(3, seed=1)))

@@ -82,7 +82,7 @@ class Draem(Detector):
                 textures.count,
             )
         self.textures = textures
-        self.origin = {"textures": textures.describe()}
+        self.origin["textures"] = textures.describe()
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
         """One stage, in which both networks are trained together."""
