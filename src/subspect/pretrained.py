@@ -148,6 +148,6 @@ def _from_hub(name: str, filename: str) -> Path:
         return Path(hf_hub_download(name, filename))
     except Exception as error:  # the hub's client has a dozen kinds, and its transport more
         raise WeightsError(
-            f"no file or folder {name} here, and {filename} of {name} could not be fetched from the hub ({error});"
-            f" without a network, copy the file here by hand and give its path instead of {name}"
+            f"no file or folder {name} here, and {filename} of {name} could not be fetched from the hub"
+            f" ({error}); without a network, copy the file here by hand and give its path instead of {name}"
         ) from error

@@ -52,13 +52,13 @@ def _take_over(detector: Detector, folder: Path, name: str) -> Origin:
     earlier = load_detector(folder)
     if detector.method != earlier.method:
         raise WeightsError(
-            f"{name} is a detector of the method {earlier.method}, but {detector.method} is to be trained; train"
-            f" with --method {earlier.method}, or without it"
+            f"{name} is a detector of the method {earlier.method}, but {detector.method} is to be trained;"
+            f" train with --method {earlier.method}, or without it"
         )
     if _shapes(detector) != _shapes(earlier):
         raise WeightsError(
-            f"{name} has other sizes than the {detector.method} detector to be trained; train with the same preset"
-            " and sizes as it has, or without it"
+            f"{name} has other sizes than the {detector.method} detector to be trained; train with the same"
+            " preset and sizes as it has, or without it"
         )
     detector.load_state_dict(earlier.state_dict())
     detector.restore_provenance(earlier.provenance())

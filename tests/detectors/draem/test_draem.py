@@ -230,11 +230,11 @@ def test_every_switch_of_the_simulation_is_connected(place, changes):
 
 def test_training_on_from_an_imported_detector_keeps_where_it_came_from(place):
     detector = build()
-    detector.restore_provenance({"imported_from": {"reconstructive": "a.pckl"}, "textures": {"origin": "other"}})
+    imported = {"reconstructive": "a.pckl"}
+    detector.restore_provenance({"imported_from": imported, "textures": {"origin": "others"}})
     textures = folder_textures(place / "textures")
     detector.use_textures(textures)
-    expected = {"imported_from": {"reconstructive": "a.pckl"}, "textures": textures.describe()}
-    assert detector.provenance() == expected
+    assert detector.provenance() == {"imported_from": imported, "textures": textures.describe()}
 
 
 def test_crops_are_of_the_configured_side(place):
