@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -66,21 +65,15 @@ class StoredWeights(NamedTuple):
 
 
 def write_weights(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    report: Mapping[str, Any],
-    *,
-    half: bool = True,
+    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], report: Mapping[str, Any]
 ) -> str:
-    """Writes weights as one safetensors file, complete or not at all, with a checksum file beside it.
+    """Writes weights in half precision as one safetensors file, complete or not at all, with a checksum file beside it.
 
     Args:
         path: File to write; must not exist.
         tensors: Weights by name.
         config: What the network is, values JSON can hold.
         report: How it was trained and how good it is, values JSON can hold.
-        half: In half precision.
 
     Returns:
         The SHA-256 of the file.
@@ -90,8 +83,7 @@ def write_weights(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists and is not overwritten; choose another name")
-    dtype = torch.float16 if half else torch.float32
-    kept = {name: tensor.detach().cpu().contiguous().to(dtype) for name, tensor in tensors.items()}
+    kept = {name: tensor.detach().cpu().contiguous().half() for name, tensor in tensors.items()}
     metadata = {"config": json.dumps(config), "report": json.dumps(report)}
     write_atomically(path, lambda temporary: save_file(kept, temporary, metadata))
     share(path)
