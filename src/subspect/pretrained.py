@@ -67,7 +67,7 @@ class StoredWeights(NamedTuple):
 def write_weights(
     path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], report: Mapping[str, Any]
 ) -> str:
-    """Writes weights in half precision as one safetensors file, complete or not at all, with a checksum file beside it.
+    """Writes weights in half precision as one safetensors file, with a checksum file beside it.
 
     Args:
         path: File to write; must not exist.
