@@ -69,6 +69,8 @@ def write_weights(
 ) -> str:
     """Writes weights in half precision as one safetensors file, with a checksum file beside it.
 
+    It is written completely or not at all.
+
     Args:
         path: File to write; must not exist.
         tensors: Weights by name.
