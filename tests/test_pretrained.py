@@ -65,8 +65,16 @@ def test_a_file_named_by_another_checksum_is_refused(tmp_path):
     "source", ["missing.safetensors", "runs/latent.safetensors", "/no/such/file.safetensors", "a/b/c", ""]
 )
 def test_what_is_neither_file_nor_hub_id_is_said(source):
-    with pytest.raises(WeightsError, match=f"no file {source}, and it is no hub id OWNER/REPOSITORY either"):
+    said = f"no file or folder {source} here, and it is no hub id OWNER/REPOSITORY either"
+    with pytest.raises(WeightsError, match=said):
         find_weights(source, "latent.safetensors")
+
+
+def test_a_folder_is_no_hub_id(tmp_path, monkeypatch):
+    (tmp_path / "runs/latent").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WeightsError, match="runs/latent is a folder without a trained detector"):
+        find_weights("runs/latent", "latent.safetensors")
 
 
 _ASK = """
@@ -87,7 +95,7 @@ def ask_the_hub(cache: Path) -> str:
 
 def test_offline_the_error_says_what_to_put_where(tmp_path):
     said = ask_the_hub(tmp_path)
-    assert said.startswith("latent.safetensors of somebody/some-weights is neither on this machine nor")
+    assert said.startswith("no file or folder somebody/some-weights here, and latent.safetensors of somebody/")
     assert "copy the file here by hand and give its path instead of somebody/some-weights" in said
 
 

@@ -138,7 +138,7 @@ def test_the_smallest_rate_can_be_had(trained, tmp_path):
     ("changes", "message"),
     [
         ({"method": "unheard_of"}, "no method 'unheard_of'; there are: dsr"),
-        ({"weights": "missing.safetensors"}, "no file missing.safetensors"),
+        ({"weights": "missing.safetensors"}, "no file or folder missing.safetensors"),
         ({"weights": None}, "no latent model of .* ships with subspect"),
     ],
 )

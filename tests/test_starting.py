@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.riad.model import Riad
 from subspect.pretrained import WeightsError
 from subspect.run_data import read_test_table
 from subspect.runs import RunOptions, train
 from subspect.starting import take_weights
 from subspect.storage import load_detector, read_description
-from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model
+from tiny import DSR, QUIET, RIAD, tiny_run, write_data_set, write_latent_model
 
 OPTIONS = RunOptions(QUIET)
 
@@ -62,3 +63,9 @@ def test_weights_of_other_sizes_are_refused(earlier):
     _, run = earlier
     with pytest.raises(WeightsError, match="other sizes"):
         take_weights(Dsr(replace(DSR, detection_width=8)), str(run))
+
+
+def test_a_detector_of_another_method_is_refused(earlier):
+    _, run = earlier
+    with pytest.raises(WeightsError, match="detector of the method dsr, but riad is to be trained"):
+        take_weights(Riad(RIAD), str(run))

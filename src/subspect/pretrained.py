@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -66,21 +65,17 @@ class StoredWeights(NamedTuple):
 
 
 def write_weights(
-    path: Path,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, Any],
-    report: Mapping[str, Any],
-    *,
-    half: bool = True,
+    path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any], report: Mapping[str, Any]
 ) -> str:
-    """Writes weights as one safetensors file, complete or not at all, with a checksum file beside it.
+    """Writes weights in half precision as one safetensors file, with a checksum file beside it.
+
+    It is written completely or not at all.
 
     Args:
         path: File to write; must not exist.
         tensors: Weights by name.
         config: What the network is, values JSON can hold.
         report: How it was trained and how good it is, values JSON can hold.
-        half: In half precision.
 
     Returns:
         The SHA-256 of the file.
@@ -90,8 +85,7 @@ def write_weights(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists and is not overwritten; choose another name")
-    dtype = torch.float16 if half else torch.float32
-    kept = {name: tensor.detach().cpu().contiguous().to(dtype) for name, tensor in tensors.items()}
+    kept = {name: tensor.detach().cpu().contiguous().half() for name, tensor in tensors.items()}
     metadata = {"config": json.dumps(config), "report": json.dumps(report)}
     write_atomically(path, lambda temporary: save_file(kept, temporary, metadata))
     share(path)
@@ -138,14 +132,16 @@ def _hub_name(path: Path) -> str:
 
 
 def _from_hub(name: str, filename: str) -> Path:
+    if name and Path(name).is_dir():
+        raise WeightsError(f"{name} is a folder without a trained detector; give a file or a hub id instead")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or name.endswith(Path(filename).suffix):
-        raise WeightsError(f"no file {name}, and it is no hub id OWNER/REPOSITORY either")
+        raise WeightsError(f"no file or folder {name} here, and it is no hub id OWNER/REPOSITORY either")
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, filename))
     except Exception as error:  # the hub's client has a dozen kinds, and its transport more
         raise WeightsError(
-            f"{filename} of {name} is neither on this machine nor could it be fetched from the hub ({error});"
-            f" without a network, copy the file here by hand and give its path instead of {name}"
+            f"no file or folder {name} here, and {filename} of {name} could not be fetched from the hub"
+            f" ({error}); without a network, copy the file here by hand and give its path instead of {name}"
         ) from error

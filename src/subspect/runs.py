@@ -79,6 +79,9 @@ class TrainingRun:
         weights: What to start from, see `subspect.starting`; None for what suits the configuration.
         false_alarm_rate: For the threshold; None for 0.01 or the smallest rate that the images support.
         textures: Folder of pictures that simulated defects are made of; None for the method's own choice.
+
+    Raises:
+        ValueError: There are anomalous images to learn from, but the method learns from normal ones only.
     """
 
     method: str
@@ -88,6 +91,13 @@ class TrainingRun:
     weights: str | None = None
     false_alarm_rate: float | None = None
     textures: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.anomalies and not find_method(self.method).build.learns_from_anomalies:
+            raise ValueError(
+                f"{self.method} learns from normal images only, but is to learn from {self.data.anomalies}"
+                " anomalous ones; leave out --anomalies (in a grid: anomalies)"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Values JSON can hold."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from subspect.detectors.base import Detector
 from subspect.pretrained import WeightsError
 from subspect.storage import DESCRIPTION, find_detector, load_detector, read_description
@@ -48,10 +50,15 @@ def _take_over(detector: Detector, folder: Path, name: str) -> Origin:
         WeightsError: It is of another method or has other sizes.
     """
     earlier = load_detector(folder)
-    if not _fits(detector, earlier):
+    if detector.method != earlier.method:
         raise WeightsError(
-            f"{name} is a {earlier.method} detector of other sizes than the {detector.method} detector to be"
-            " trained; train with the same preset and sizes as it has, or without it"
+            f"{name} is a detector of the method {earlier.method}, but {detector.method} is to be trained;"
+            f" train with --method {earlier.method}, or without it"
+        )
+    if _shapes(detector) != _shapes(earlier):
+        raise WeightsError(
+            f"{name} has other sizes than the {detector.method} detector to be trained; train with the same"
+            " preset and sizes as it has, or without it"
         )
     detector.load_state_dict(earlier.state_dict())
     detector.restore_provenance(earlier.provenance())
@@ -59,8 +66,5 @@ def _take_over(detector: Detector, folder: Path, name: str) -> Origin:
     return Origin(name, frozenset(seen))
 
 
-def _fits(detector: Detector, earlier: Detector) -> bool:
-    shapes, earlier_shapes = (
-        {name: value.shape for name, value in made.state_dict().items()} for made in (detector, earlier)
-    )
-    return detector.method == earlier.method and shapes == earlier_shapes
+def _shapes(detector: Detector) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in detector.state_dict().items()}

@@ -120,6 +120,22 @@ def test_a_stage_has_steps_and_images(values):
         StageConfig(**values)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("learning_rate=0", "a learning rate above 0, got 0"),
+        ("learning_rate=-1e-3", "a learning rate above 0, got -0.001"),
+        ("warmup=-1", "warm-up and weight decay of a training stage are at least 0"),
+        ("weight_decay=-1e-5", "warm-up and weight decay of a training stage are at least 0"),
+    ],
+)
+def test_a_stage_follows_the_gradient_at_a_rate_that_never_falls_below_zero(setting, message):
+    with pytest.raises(ConfigurationError, match=message):
+        configure(FAST, settings=[f"detection_stage.{setting}"])
+    calm = configure(FAST, settings=["detection_stage.warmup=0", "detection_stage.weight_decay=0"])
+    assert (calm.detection_stage.warmup, calm.detection_stage.weight_decay) == (0, 0)
+
+
 def test_without_refinement_all_steps_are_those_of_stage_2():
     config = replace(FAST, refine=False).with_steps(77)
     assert config.detection_stage.steps == 77

@@ -5,7 +5,7 @@ A method is tested with the tiny configuration that it has here, or else with it
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from documented import documented_line, documented_method
+from subspect.benchmark.cells import list_cells
+from subspect.benchmark.grid import DataEntry, Grid, MethodEntry
 from subspect.calibration import sample_map
 from subspect.cli import main
 from subspect.datasets import read_table
@@ -195,6 +197,24 @@ def test_of_an_image_size_that_cannot_be_the_nearest_that_can_is_named(method):
     assert made.eval()(pictures(1, (least, 101))).anomaly_map.shape == (1, 1, least, 101)
 
 
+def test_what_an_earlier_training_gathered_is_forgotten(detector, tmp_path):
+    images, states = training_images(detector, tmp_path / "data"), []
+    for folder in ("earlier", "later"):
+        gathering = [stage for stage in detector.stages(images, seed=0) if stage.gathers]
+        fit(gathering, tmp_path / folder, QUIET)
+        states.append(snapshot(detector))
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
+def test_widths_are_at_least_one_channel(method):
+    config = tiny(method)
+    for field in fields(config):
+        if field.name == "width" or field.name.endswith("_width"):
+            with pytest.raises(ValueError, match="at least one channel"):
+                replace(config, **{field.name: 0})
+
+
 def test_bfloat16_trains_and_changes_maps_by_rounding_only(method, detector, tmp_path):
     images = training_images(detector, tmp_path / "data")
     for number, stage in enumerate(detector.stages(images, seed=0)):
@@ -271,6 +291,20 @@ def test_evaluation_and_inspection_give_the_same_scores(finished, data, tmp_path
         assert np.isfinite(anomaly_map).all()
         assert Image.open(tmp_path / "found" / found["picture"]).size[1] > 64
         assert bool(found["regions"]) == (found["verdict"] == "anomalous")
+
+
+def test_anomalies_that_it_cannot_learn_from_are_refused_before_work(method, data, tmp_path, capsys):
+    grid = Grid({"data": DataEntry(str(data), "folder")}, {method: MethodEntry(anomalies=(0, 1))})
+    if method == "dsr":
+        assert [cell.run.data.anomalies for cell in list_cells(grid, tmp_path)] == [0, 1]
+        return
+    said = f"{method} learns from normal images only, but is to learn from 1 anomalous"
+    with pytest.raises(ValueError, match=said):
+        list_cells(grid, tmp_path)
+    words = ["train", str(data), f"--method={method}", f"--output={tmp_path / 'run'}", "--anomalies=1"]
+    assert main(words) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 class PowerFailureError(RuntimeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -44,12 +44,14 @@ class Detector(nn.Module, ABC):
 
     Attributes:
         method: Name in the registry, e.g. ``dsr``.
+        learns_from_anomalies: Whether training makes use of annotated anomalous images.
         exact: Modules, by name, that exports in int8 leave as they are.
         config: The frozen configuration, stored beside the weights.
         calibration: Thresholds from normal images; None until calibrated.
     """
 
     method: ClassVar[str]
+    learns_from_anomalies: ClassVar[bool] = False
     exact: tuple[str, ...] = ()
     config: DetectorConfig
     calibration: Calibration | None = None
@@ -116,11 +118,11 @@ class Method(NamedTuple):
     """A method of anomaly detection; each package of a method has one, named ``METHOD``.
 
     Attributes:
-        build: A detector with random weights from a configuration.
+        build: Class of the detector; called with a configuration it gives one with random weights.
         config: Class of the configuration.
         presets: Configurations by name, ``paper`` and ``fast`` among them.
     """
 
-    build: Callable[[Any], Detector]
+    build: type[Detector]
     config: type[DetectorConfig]
     presets: Mapping[str, DetectorConfig]

@@ -86,3 +86,7 @@ class StageConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.batch_size) < 1:
             raise ValueError(f"a training stage needs at least one step and one image a step, got {self}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"a training stage needs a learning rate above 0, got {self.learning_rate}")
+        if not (self.warmup >= 0 and self.weight_decay >= 0):
+            raise ValueError(f"warm-up and weight decay of a training stage are at least 0, got {self}")

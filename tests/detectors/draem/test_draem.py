@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
-from subspect.datasets.table import take_anomalies
 from subspect.datasets.textures import folder_textures
 from subspect.detectors.draem.config import PRESETS, DraemConfig
 from subspect.detectors.draem.model import Draem
@@ -46,8 +45,8 @@ def build(config: DraemConfig = DRAEM) -> Draem:
     return Draem(config)
 
 
-def images_of(place: Path, detector: Draem, anomalies: int = 0) -> TrainingImages:
-    table = take_anomalies(read_table(place / "data", "folder"), anomalies, 0).select(split="train")
+def images_of(place: Path, detector: Draem) -> TrainingImages:
+    table = read_table(place / "data", "folder").select(split="train")
     return TrainingImages(table.samples, detector.prepare, detector.config.image_size)
 
 
@@ -229,6 +228,15 @@ def test_every_switch_of_the_simulation_is_connected(place, changes):
     assert losses[0] != pytest.approx(losses[1], rel=1e-6)
 
 
+def test_training_on_from_an_imported_detector_keeps_where_it_came_from(place):
+    detector = build()
+    imported = {"reconstructive": "a.pckl"}
+    detector.restore_provenance({"imported_from": imported, "textures": {"origin": "others"}})
+    textures = folder_textures(place / "textures")
+    detector.use_textures(textures)
+    assert detector.provenance() == {"imported_from": imported, "textures": textures.describe()}
+
+
 def test_crops_are_of_the_configured_side(place):
     stage = stage_of(place)
     images, textures = stage._varied(pictures(3), as_bytes(pictures(3, seed=1)))
@@ -246,12 +254,6 @@ def test_every_image_meets_other_textures(place):
     image, texture = stage.loader(0, 0, 1).dataset[pairs[0]]
     assert torch.equal(image, stage.images[stage.images.normal_indices[pairs[0][0]]][0])
     assert torch.equal(texture, stage.textures[pairs[0][1]])
-
-
-def test_annotated_anomalies_are_refused(place):
-    detector = build()
-    with pytest.raises(ValueError, match="learns from normal images only, but 2"):
-        detector.stages(images_of(place, detector, anomalies=2), 0)
 
 
 def fitted(place: Path, folder: Path, options=QUIET, **more) -> dict[str, Tensor]:

@@ -66,12 +66,6 @@ def test_textures_that_cannot_be_used_are_refused_before_work(place, tmp_path, c
     assert not (tmp_path / "run").exists()
 
 
-def test_annotated_anomalies_are_refused_before_work(place, tmp_path, capsys):
-    assert train(place, tmp_path / "run", "--anomalies", "1") == 1
-    assert "leave out --anomalies" in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_run_is_resumed_on_the_same_textures_only(place, tmp_path, capsys):
     write_pictures(tmp_path / "textures", 3, seed=5)
     words = ["--textures", str(tmp_path / "textures")]

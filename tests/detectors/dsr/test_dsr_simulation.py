@@ -216,6 +216,17 @@ def test_shares_outside_their_range_are_refused(settings):
         SimulationConfig(**settings)
 
 
+@pytest.mark.parametrize(
+    "name", ["image_share", "normal_share", "rotation_share", "smudge_rotation_share", "annotated_share"]
+)
+def test_shares_of_images_and_of_batches_are_those_of_a_whole(name):
+    for share in (0.0, 1.0):
+        assert getattr(SimulationConfig(**{name: share}), name) == share
+    for share in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=rf"{name} lies in \[0, 1\], got {share}"):
+            SimulationConfig(**{name: share})
+
+
 @pytest.mark.parametrize("settings", [{"shapes": ()}, {"fills": ()}])
 def test_anomalies_need_a_shape_and_a_fill(settings):
     with pytest.raises(ValueError, match="at least one shape and one fill"):

@@ -1,5 +1,6 @@
 """The detector: what it looks at, what it learns from, and the weights it starts from."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -231,6 +232,23 @@ def test_of_an_image_size_that_the_backbone_refuses_those_that_work_are_named():
 def test_crops_that_cannot_be_are_said():
     with pytest.raises(ConfigurationError, match="crop is at least 32 and at most the smaller side"):
         configured(PADIM, settings=["crop=80"])
+
+
+def test_while_the_sums_are_gathered_no_factors_take_room(learnt):
+    made, images = learnt
+    again = copy.deepcopy(made)
+    assert again.distributions.factor.is_contiguous()  # as also after a move to another device
+    (stage,) = again.stages(images, seed=0)
+    stage.on_fit_start()
+    factor = again.distributions.factor
+    assert factor.untyped_storage().nbytes() == 4 * PADIM.channels**2
+    assert torch.equal(factor[-1], 0.1 * torch.eye(PADIM.channels))
+
+
+@pytest.mark.parametrize("levels", ["[1,1,2]", "[3,2,1]"])
+def test_levels_are_named_once_and_in_order(levels):
+    with pytest.raises(ConfigurationError, match="different ones in ascending order"):
+        configured(PADIM, settings=[f"levels={levels}"])
 
 
 def test_weights_that_do_not_fit_are_said(weights, tmp_path):

@@ -262,6 +262,9 @@ def test_the_paper_schedule_is_300_epochs_of_mvtecs_average_category():
         ({"cell_sizes": (4, 0)}, "cell sizes"),
         ({"sets": 1}, "fewer than 2 sets"),
         ({"training_crop": 40}, "multiple of 16"),
+        ({"cell_sizes": (4, 256)}, "256x256 pixels have 1 of 256x256"),
+        ({"image_size": (300, 400), "cell_sizes": (4, 200), "sets": 5}, "300x400 pixels have 4 of 200x200"),
+        ({"training_crop": 16}, "16x16 pixels have 1 of 16x16"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(changes, message):

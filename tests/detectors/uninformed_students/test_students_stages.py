@@ -89,6 +89,15 @@ def test_the_loss_is_the_published_one(trained):
     assert loss == pytest.approx(errors.sum(2).mean((1, 2, 3)).sum(), rel=1e-5)
 
 
+def test_a_single_student_agrees_with_itself_and_its_preview_is_black(folder):
+    detector = built(folder, students=1)
+    stage = detector.stages(images_of(folder, detector), 0)[1]
+    with torch.no_grad():
+        shown = stage.preview()
+    assert (shown["predictive variance"] == 0).all()
+    assert shown["student error"].max() > 0.5
+
+
 def test_groups_are_validated_on_whole(tmp_path, folder):
     detector = built(folder)
     images = images_of(folder, detector)

@@ -196,9 +196,9 @@ def test_held_out_numbers_are_what_they_say(pretrained, folder):
     torch.manual_seed(1)
     teacher = PatchNetwork(17, PATCH_NETWORK)
     stage = TeacherStage(teacher, load_distilled(run.teacher, run.weights), paths, run.teacher, 0)
-    report = stage.judge(paths, 256)
+    report = stage.judge(paths)
     patches = Patches(paths, 17, 0, 0.1)
-    batch = torch.stack([patches[number] for number in range(256)])
+    batch = torch.stack([patches[number] for number in range(512)])
     described, target = stage.describe(batch), stage.distilled(batch).double().numpy()
     decoded = stage.decoder(described).double().numpy()
     errors, spread = ((decoded - target) ** 2).sum(1), ((target - target.mean(0)) ** 2).sum(1)
@@ -279,8 +279,8 @@ def test_teachers_come_from_folders_and_files(tmp_path):
             r"width=4, descriptor=6\), but the detector need",
         ),
         ("", [33], TEACHERS["fast"].network, r"teacher_33\.safetensors is a teacher of .*width=4"),
-        ("gone", [33], PATCH_NETWORK, "gone"),
-        ("gone.safetensors", [33], PATCH_NETWORK, r"no file .*gone\.safetensors"),
+        ("gone", [33], PATCH_NETWORK, "^no file or folder .*gone here, and it is no hub id"),
+        ("gone.safetensors", [33], PATCH_NETWORK, r"^no file or folder .*gone\.safetensors here"),
     ],
 )
 def test_teachers_that_do_not_fit_are_named(tmp_path, given, sizes, config, message):

@@ -52,6 +52,11 @@ class DraemConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(self.reconstructive_width, self.discriminative_width) < 1:
+            raise ValueError(
+                "DRAEM's networks need widths of at least one channel, got reconstructive_width"
+                f" {self.reconstructive_width} and discriminative_width {self.discriminative_width}"
+            )
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 

@@ -82,21 +82,12 @@ class Draem(Detector):
                 textures.count,
             )
         self.textures = textures
-        self.origin = {"textures": textures.describe()}
+        self.origin["textures"] = textures.describe()
 
     def stages(self, images: TrainingImages, seed: int) -> Sequence[Stage]:
-        """One stage, in which both networks are trained together.
-
-        Raises:
-            ValueError: Annotated anomalous images are to be learnt from, which DRAEM does not.
-        """
+        """One stage, in which both networks are trained together."""
         from subspect.detectors.draem.stages import JointStage
 
-        if images.anomalous_indices:
-            raise ValueError(
-                f"draem learns from normal images only, but {len(images.anomalous_indices)} anomalous ones were"
-                " given; leave out --anomalies"
-            )
         return [JointStage(self, images, self.textures or surface_textures(), seed)]
 
     @torch.no_grad()

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from subspect.detectors import blocks
 from subspect.detectors.initialisation import normal_start
 
-
-def double_conv(channels_in: int, channels_middle: int, channels_out: int) -> nn.Sequential:
-    """Twice Conv3x3-BatchNorm-ReLU."""
-    return nn.Sequential(
-        *_conv_norm_relu(channels_in, channels_middle), *_conv_norm_relu(channels_middle, channels_out)
-    )
-
-
-def up_conv(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Bilinear doubling (corners aligned, as the reference), then Conv3x3-BatchNorm-ReLU."""
-    upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-    return nn.Sequential(upsample, *_conv_norm_relu(channels_in, channels_out))
-
-
-def _conv_norm_relu(channels_in: int, channels_out: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-    return convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)
+double_conv = partial(blocks.double_conv, norm=nn.BatchNorm2d)
+up_conv = partial(blocks.up_conv, norm=nn.BatchNorm2d)
 
 
 class ReconstructiveNetwork(nn.Module):

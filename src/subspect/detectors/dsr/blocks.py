@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from subspect.detectors import blocks
 
 
 class ResidualBlock(nn.Module):
@@ -36,21 +40,17 @@ class ResidualStack(nn.Module):
         return F.relu(self.blocks(features))
 
 
-def conv_norm_relu(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Conv3x3, InstanceNorm without affine parameters or running statistics, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels_out, 3, padding=1),
-        # One group a channel is InstanceNorm; unlike PyTorch's own it stays in channels-last memory.
-        nn.GroupNorm(channels_out, channels_out, affine=False),
-        nn.ReLU(inplace=True),
-    )
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """InstanceNorm without affine parameters or running statistics.
+
+    One group a channel; unlike PyTorch's own it stays in channels-last memory.
+    """
+    return nn.GroupNorm(channels, channels, affine=False)
 
 
-def double_conv(channels_in: int, channels_middle: int, channels_out: int) -> nn.Sequential:
-    """Twice Conv-InstanceNorm-ReLU."""
-    return nn.Sequential(
-        *conv_norm_relu(channels_in, channels_middle), *conv_norm_relu(channels_middle, channels_out)
-    )
+conv_norm_relu = partial(blocks.conv_norm_relu, norm=instance_norm)
+double_conv = partial(blocks.double_conv, norm=instance_norm)
+up_conv = partial(blocks.up_conv, norm=instance_norm)
 
 
 class PreActivationBlock(nn.Module):
@@ -72,21 +72,14 @@ class PreActivationBlock(nn.Module):
         self.conv1 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.norm1, self.norm2 = (
-            nn.GroupNorm(channels_out, channels_out, affine=False) if normalised else nn.Identity()
-            for _ in range(2)
-        )  # InstanceNorm, see conv_norm_relu
+            instance_norm(channels_out) if normalised else nn.Identity() for _ in range(2)
+        )
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps ``(N, channels_in, H, W)`` to ``(N, channels_out, H, W)``."""
         features = self.projection(features)
         hidden = self.conv1(F.relu(self.norm1(features)))
         return features + self.conv2(F.relu(self.norm2(hidden)))
-
-
-def up_conv(channels_in: int, channels_out: int) -> nn.Sequential:
-    """Bilinear doubling (corners aligned, as the reference), then Conv-InstanceNorm-ReLU."""
-    upsample = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
-    return nn.Sequential(upsample, *conv_norm_relu(channels_in, channels_out))
 
 
 def doubling(channels_in: int, channels_out: int) -> nn.ConvTranspose2d:

@@ -104,6 +104,10 @@ class SimulationConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.nearest_share < 1 or not 0 <= self.minimum_strength < 1:
             raise ValueError(f"nearest_share and minimum_strength lie in [0, 1), got {self}")
+        shares = ("image_share", "normal_share", "rotation_share", "smudge_rotation_share", "annotated_share")
+        for name in shares:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} lies in [0, 1], got {getattr(self, name)}")
         if not self.shapes or not self.fills:
             raise ValueError(f"simulated anomalies need at least one shape and one fill, got {self}")
 
@@ -152,6 +156,11 @@ class DsrConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if min(self.subspace_width, self.detection_width, self.upsampling_width) < 1:
+            raise ValueError(
+                f"DSR's modules need widths of at least one channel, got subspace_width {self.subspace_width},"
+                f" detection_width {self.detection_width} and upsampling_width {self.upsampling_width}"
+            )
         if self.training_crop is not None and (self.training_crop < 64 or self.training_crop % 32):
             raise ValueError(f"the training crop is a multiple of 32, at least 64, got {self.training_crop}")
 

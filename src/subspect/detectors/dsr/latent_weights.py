@@ -17,14 +17,13 @@ FILENAME = "latent.safetensors"
 _TRAINING_ONLY = ("average_sum", "average_count")
 
 
-def save_latent_model(model: LatentModel, path: Path, report: dict[str, Any], *, half: bool = True) -> str:
-    """Writes a latent model, with a checksum file beside it.
+def save_latent_model(model: LatentModel, path: Path, report: dict[str, Any]) -> str:
+    """Writes a latent model in half precision, with a checksum file beside it.
 
     Args:
         model: What to write; the codebooks' moving averages are left out.
         path: File to write; must not exist.
         report: How it was trained and how good it is, values JSON can hold.
-        half: In half precision.
 
     Returns:
         The SHA-256 of the file.
@@ -33,7 +32,7 @@ def save_latent_model(model: LatentModel, path: Path, report: dict[str, Any], *,
         FileExistsError: The file exists.
     """
     tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(_TRAINING_ONLY)}
-    return write_weights(path, tensors, asdict(model.config), report, half=half)
+    return write_weights(path, tensors, asdict(model.config), report)
 
 
 def load_latent_model(source: str | None, config: LatentConfig) -> tuple[LatentModel, dict[str, Any]]:

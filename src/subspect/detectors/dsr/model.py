@@ -90,6 +90,7 @@ class Dsr(Detector):
     """
 
     method = "dsr"
+    learns_from_anomalies = True
     config: DsrConfig
     low_subspace: nn.Module
     high_subspace: nn.Module

@@ -22,7 +22,7 @@ class PadimConfig(DetectorConfig):
         image_size: Pictures, and images of any other size, are resized to this; the statistics are those of
             its positions.
         backbone: Name in timm; what follows the dot names the weights that are fetched by default.
-        levels: The three feature levels, numbered as timm does; of a ResNet 1 to 3 are ``layer1`` to
+        levels: The three feature levels, ascending, numbered as timm does; of a ResNet 1 to 3 are ``layer1`` to
             ``layer3``.
         channels: d, how many randomly drawn channels of those of the three levels together are kept.
         crop: Side of the central square that is looked at; None looks everywhere. Outside of it the map is 0:
@@ -45,6 +45,8 @@ class PadimConfig(DetectorConfig):
                 f"the crop is at least {_SMALLEST} and at most the smaller side of the image size"
                 f" {self.image_size}, got {self.crop}"
             )
+        if tuple(sorted(set(self.levels))) != self.levels:
+            raise ValueError(f"the levels are different ones in ascending order, got {self.levels}")
         if min(self.channels, self.batch_size) < 1:
             raise ValueError(f"channels and batch size are at least 1, got {self}")
 

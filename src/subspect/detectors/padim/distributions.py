@@ -35,8 +35,7 @@ class Distributions(nn.Module):
         self.available = available
         self.register_buffer("channels", torch.arange(channels))
         self.register_buffer("mean", torch.zeros(positions, channels))
-        unknown = torch.eye(channels) * REGULARISATION**0.5
-        self.register_buffer("factor", unknown.expand(positions, -1, -1))
+        self.register_buffer("factor", _unknown(self.mean))
 
     def forward(self, features: Tensor) -> Tensor:
         """Mahalanobis distances ``(N, P)`` of features ``(N, C, P)``."""
@@ -55,6 +54,11 @@ class Distributions(nn.Module):
         drawn = torch.randperm(self.available, generator=generator)[: len(self.channels)]
         self.channels.copy_(drawn.sort().values)
 
+    def forget(self) -> None:
+        """Begins anew, with one factor that stands for all; a move to a device gave it the room of all."""
+        self.mean.zero_()
+        self.factor = _unknown(self.mean)
+
     def conclude(self, sums: MomentSums) -> None:
         """Takes over the distributions of what was summed up; the sums are used up."""
         mean, factor = sums.factorise()
@@ -64,6 +68,12 @@ class Distributions(nn.Module):
         if not self.factor.is_contiguous():  # one stands for all: what is read needs room
             self.factor = self.factor.new_empty(self.factor.shape)
         super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def _unknown(mean: Tensor) -> Tensor:
+    """The factors ``(P, d, d)`` for means ``(P, d)`` before anything is known, in the memory of one."""
+    one = torch.eye(mean.shape[1], dtype=mean.dtype, device=mean.device) * REGULARISATION**0.5
+    return one.expand(len(mean), -1, -1)
 
 
 class Whitening(nn.Module):

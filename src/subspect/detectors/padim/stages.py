@@ -54,6 +54,7 @@ class StatisticsStage(Stage):
     def on_fit_start(self) -> None:
         """Draws the channels and begins with empty sums."""
         distributions = self.detector.distributions
+        distributions.forget()
         distributions.draw_channels(seeded_generator(torch.device("cpu"), self.seed, self.name, "channels"))
         # Apple's GPUs know no float64.
         device = torch.device("cpu") if self.device.type == "mps" else self.device

@@ -17,7 +17,8 @@ class MomentSums:
     """Running sums, in float64, of feature vectors and of their products at each position.
 
     Memory: 8·P·C² bytes for P positions and C channels (0.25 GB for 56x56 and 100, 7.6 GB for 56x56 and 550),
-    held in chunks of positions; ``factorise`` frees each chunk as it turns it into float32 of half the size.
+    held in chunks of positions; ``factorise`` frees each chunk as it turns it into float32 of half the size,
+    kept in main memory: no GPU has to hold sums and factors at once.
 
     Args:
         positions: P.
@@ -44,7 +45,7 @@ class MomentSums:
             products.baddbmm_(vectors.mT, vectors)
 
     def factorise(self) -> tuple[Tensor, Tensor]:
-        """Means ``(P, C)`` and lower Cholesky factors ``(P, C, C)`` of the covariances, float32.
+        """Means ``(P, C)`` and, on the CPU, lower Cholesky factors ``(P, C, C)`` of the covariances, float32.
 
         Covariance: 1/(N - 1)·Σ(x - μ)(x - μ)ᵀ + 0.01·I (paper, equation 1). The sums are used up.
 
@@ -54,7 +55,7 @@ class MomentSums:
         if self.count < 2:
             raise ValueError(f"a covariance takes at least two images, got {self.count}")
         mean = self._sum / self.count
-        factor = mean.new_empty(*mean.shape, mean.shape[1], dtype=torch.float32)
+        factor = torch.empty(*mean.shape, mean.shape[1], dtype=torch.float32)
         self._products.reverse()
         for means, factors in zip(self._chunked(mean), self._chunked(factor), strict=True):
             factors.copy_(self._factors(self._products.pop(), means))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from subspect.detectors.config import DetectorConfig, StageConfig
+from subspect.simulation.erasure import cell_count
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,21 @@ class RiadConfig(DetectorConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.width < 1:
+            raise ValueError(f"RIAD's network needs a width of at least one channel, got {self.width}")
         if not self.cell_sizes or min(self.cell_sizes) < 1:
             raise ValueError(f"RIAD needs cell sizes of at least one pixel, got {self.cell_sizes}")
         if self.sets < 2:
             raise ValueError(f"with fewer than 2 sets nothing is left to inpaint from, got {self.sets}")
         if self.training_crop is not None and (self.training_crop < 16 or self.training_crop % 16):
             raise ValueError(f"the training crop is a multiple of 16, got {self.training_crop}")
+        height, width = (min(side, self.training_crop or side) for side in self.image_size)
+        cell = max(self.cell_sizes)
+        if (cells := cell_count((height, width), cell)) < self.sets:
+            raise ValueError(
+                f"{self.sets} sets need at least as many cells, but {height}x{width} pixels have {cells} of"
+                f" {cell}x{cell}; take smaller cells, fewer sets, or larger images or crops"
+            )
 
 
 # ``paper``: 28.8 M parameters, 1,308 GFLOP an image of 256x256 (12 passes); ``fast``: 1.8 M and 83 GFLOP, 2.0

@@ -45,7 +45,7 @@ from subspect.training.stage import Stage
 
 _GREY_SHARE = 0.1
 _LAST_LEVEL, _THIRD_LEVEL = 4, 3
-_JUDGED_AT_ONCE = 128
+_JUDGED, _JUDGED_AT_ONCE = 512, 128  # patches
 
 
 class Distilled(nn.Module):
@@ -155,12 +155,11 @@ class TeacherStage(Stage):
         return {"patch": torch.stack([self.patches[number] for number in range(4)])}
 
     @torch.no_grad()
-    def judge(self, paths: Sequence[Path], patches: int = 512) -> dict[str, Any]:
-        """How well the teacher describes patches of pictures it has not seen.
+    def judge(self, paths: Sequence[Path]) -> dict[str, Any]:
+        """How well the teacher describes 512 patches of pictures it has not seen.
 
         Args:
             paths: Held-out pictures; the same patches of them every time.
-            patches: How many in all, a multiple of 128.
 
         Returns:
             ``distillation`` and ``compactness``, the unweighted losses; ``explained``, the share of the
@@ -169,7 +168,7 @@ class TeacherStage(Stage):
         """
         held_out = Patches(paths, self.teacher.patch_size, self.seed, _GREY_SHARE)
         described, decoded, targets = [], [], []
-        for first in range(0, patches, _JUDGED_AT_ONCE):
+        for first in range(0, _JUDGED, _JUDGED_AT_ONCE):
             batch = torch.stack([held_out[first + place] for place in range(_JUDGED_AT_ONCE)])
             described.append(self.describe(batch))
             decoded.append(self.decoder(described[-1]))

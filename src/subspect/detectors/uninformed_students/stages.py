@@ -10,12 +10,13 @@ held out for calibration: those set the threshold and must have touched nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, Subset
+from torch.utils.data import DataLoader, Subset
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.datasets.table import draw_groups
@@ -119,13 +120,13 @@ class StudentStage(Stage):
 def _drawn(found: Disagreement, stride: int, size: tuple[int, int]) -> dict[str, Tensor]:
     names = ("student error", "predictive variance")
     return {
-        name: enlarge(drawn / drawn.amax(), stride, size).expand(-1, 3, -1, -1)
+        name: enlarge(drawn / drawn.amax().clamp(min=1e-12), stride, size).expand(-1, 3, -1, -1)
         for name, drawn in zip(names, found, strict=True)
     }
 
 
 class _Pass(Stage):
-    """One pass over images that gathers statistics, in order, without gradients."""
+    """One pass over images that gathers statistics, in order, without gradients; it always begins anew."""
 
     def __init__(self, name: str, detector: UninformedStudents, images: Images, seed: int) -> None:
         super().__init__(name, StageConfig(-(-len(images) // _PASS_BATCH), _PASS_BATCH), seed)
@@ -133,9 +134,18 @@ class _Pass(Stage):
         self.images = images
         self.ensembles = detector.each_ensemble()
 
+    @abstractmethod
+    def trained(self) -> Sequence[Statistics]:
+        """The statistics that are gathered."""
+
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Every image once."""
-        return DataLoader(self.images, batch_sampler=_InOrder(len(self.images), start_step))
+        return DataLoader(self.images, _PASS_BATCH)
+
+    def on_fit_start(self) -> None:
+        """Forgets what an earlier training gathered."""
+        for statistics in self.trained():
+            statistics.forget()
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Takes images ``(N, 3, H, W)`` in."""
@@ -144,9 +154,9 @@ class _Pass(Stage):
             for ensemble in self.ensembles:
                 self.gather(ensemble, images)
 
+    @abstractmethod
     def gather(self, ensemble: Ensemble, images: Tensor) -> None:
         """Adds what an ensemble says of normalised images to its statistics."""
-        raise NotImplementedError
 
     def preview(self) -> dict[str, Tensor]:
         """The images whose statistics are gathered."""
@@ -196,19 +206,3 @@ class DisagreementPass(_Pass):
         found = ensemble.disagree(images)
         ensemble.errors.add(found.error)
         ensemble.variances.add(found.variance)
-
-
-class _InOrder(Sampler[list[int]]):
-    """Batches of all places in order, from a step on."""
-
-    def __init__(self, count: int, start_step: int) -> None:
-        firsts = range(0, count, _PASS_BATCH)
-        self.batches = [list(range(first, min(first + _PASS_BATCH, count))) for first in firsts]
-        self.start_step = start_step
-
-    def __len__(self) -> int:
-        """Steps of the whole pass, not of what is left: Lightning counts from 0."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        yield from self.batches[self.start_step :]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 class Statistics(nn.Module):
     """Running mean and standard deviation of each of some channels, over all pixels seen.
 
-    Batches are joined by Chan's formula, which does not lose digits as a sum of squares does; the state is
-    three buffers, so that a pass that was killed goes on where it was.
+    Batches are joined by Chan's formula, which does not lose digits as a sum of squares does.
 
     Args:
         channels: Channels told apart.
@@ -37,6 +36,11 @@ class Statistics(nn.Module):
         self.squares += added * (variance + shift**2 * (1 - share))
         self.mean += shift * share
         self.count += added
+
+    def forget(self) -> None:
+        """Begins anew."""
+        for kept in self.buffers():
+            kept.zero_()
 
     def standardise(self, values: Tensor) -> Tensor:
         """Values ``(N, channels, H, W)`` less the mean, in standard deviations; as they are before any is seen.

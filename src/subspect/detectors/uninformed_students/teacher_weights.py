@@ -24,23 +24,20 @@ def filename(patch_size: int) -> str:
     return f"teacher_{patch_size}.safetensors"
 
 
-def save_teacher(
-    teacher: PatchNetwork, config: NetworkConfig, path: Path, report: dict[str, Any], *, half: bool = True
-) -> str:
-    """Writes a teacher, with a checksum file beside it, and returns the checksum.
+def save_teacher(teacher: PatchNetwork, config: NetworkConfig, path: Path, report: dict[str, Any]) -> str:
+    """Writes a teacher in half precision, with a checksum file beside it, and returns the checksum.
 
     Args:
         teacher: What to write.
         config: Its widths.
         path: File to write; must not exist.
         report: How it was trained and how good it is, values JSON can hold.
-        half: In half precision.
 
     Raises:
         FileExistsError: The file exists.
     """
     values = {"patch_size": teacher.patch_size, **asdict(config)}
-    return write_weights(path, teacher.state_dict(), values, report, half=half)
+    return write_weights(path, teacher.state_dict(), values, report)
 
 
 def load_teachers(weights: str | None, patch_sizes: Sequence[int], config: NetworkConfig) -> list[Teacher]:
