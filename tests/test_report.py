@@ -211,6 +211,21 @@ def test_entries_are_the_runs_with_their_budgets(runs):
     assert {e.setting.dataset for e in entries} == {"squares"}
 
 
+def test_runs_that_a_report_cannot_tell_apart_are_refused(runs, tmp_path):
+    """Another grid's run of the same name would replace the first in every mean."""
+    here = runs / "squares/data/dsr-seed0/evaluation-whole"
+    there = tmp_path / "other/dsr-seed0"
+    shutil.copytree(here.parent, there)
+    with pytest.raises(ValueError, match="make a report of each") as refused:
+        read_entries([runs, tmp_path])
+    assert str(here) in str(refused.value)
+    assert str(there / "evaluation-whole") in str(refused.value)
+    # Under another name it is a method of its own.
+    cell = json.loads((there / "cell.json").read_text())
+    (there / "cell.json").write_text(json.dumps({**cell, "method": "longer"}))
+    assert len(read_entries([runs, tmp_path])) == 7
+
+
 def test_the_report_holds_the_figures_of_the_runs(report, runs):
     assert {path.name for path in report.iterdir()} == {
         "index.html", "tables.md", "tables.tex", "tables.csv", "intervals.csv", "comparisons.csv"

@@ -105,7 +105,7 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
     """All judged runs in folders, at any depth.
 
     Raises:
-        ValueError: There are none, or one cannot be read.
+        ValueError: There are none, one cannot be read, or two cannot be told apart.
     """
     found = sorted({path.parent for folder in folders for path in folder.rglob(METRICS)})
     runs = [place for place in found if (place.parent / RECORD).exists()]
@@ -114,7 +114,19 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
             f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
             f" it, a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
         )
-    return sorted((_read(place) for place in runs), key=_order)
+    entries: dict[tuple[object, ...], Entry] = {}
+    places: dict[tuple[object, ...], Path] = {}
+    for place in runs:
+        entry = _read(place)
+        key = _order(entry)
+        if key in entries:
+            raise ValueError(
+                f"{places[key]} and {place} hold the same of {entry.setting.dataset}, {entry.category}:"
+                f" {entry.setting.name}, seed {entry.seed}, protocol {entry.setting.protocol}; one report cannot"
+                " tell them apart, so make a report of each, or name method or data set otherwise in one grid"
+            )
+        entries[key], places[key] = entry, place
+    return [entries[key] for key in sorted(entries)]
 
 
 def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -> Estimate | None:
