@@ -191,14 +191,34 @@ def test_rendered_tables_show_every_metric_of_every_defect(table):
 def test_results_are_read_back_as_they_were(table, tmp_path):
     first = evaluate(BrightnessDetector(image_size=SIZE), table)
     normals = table.with_samples(sample for sample in table if not sample.anomalous)
-    second = replace(evaluate(BrightnessDetector(image_size=SIZE), normals), category="bottle")
+    in_pairs = normals.with_samples(
+        replace(sample, group="block", part=f"pair {(place - 1) // 2}")
+        for place, sample in enumerate(normals)  # the first is no test image
+    )
+    second = replace(evaluate(BrightnessDetector(image_size=SIZE), in_pairs), category="bottle")
     write_results([first, second], tmp_path)
     read = read_results(tmp_path)
     assert read[0] == first
     assert math.isnan(read[1].overall.image_auroc)
     assert read[1].rows == second.rows
+    assert [row.part for row in read[1].rows][:3] == ["pair 0", "pair 0", "pair 1"]
     for name in ("rows", "edges", "normal", "defective", "regions"):
         np.testing.assert_array_equal(getattr(read[0].pixels, name), getattr(first.pixels, name))
+
+
+def test_results_written_before_parts_were_are_read(table, tmp_path):
+    in_groups = table.with_samples(replace(sample, group="roll") for sample in table)
+    results = evaluate(BrightnessDetector(image_size=SIZE), in_groups)
+    assert {row.part for row in results.rows} == {"roll"}
+    results.write(tmp_path)
+    with (tmp_path / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["category", "path", "defect", "score", "verdict"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (read,) = read_results(tmp_path)
+    assert read.rows == tuple(replace(row, part="") for row in results.rows)
 
 
 def test_each_counted_image_is_the_one_of_its_row(table):

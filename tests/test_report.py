@@ -216,7 +216,7 @@ def test_runs_that_a_report_cannot_tell_apart_are_refused(runs, tmp_path):
     here = runs / "squares/data/dsr-seed0/evaluation-whole"
     there = tmp_path / "other/dsr-seed0"
     shutil.copytree(here.parent, there)
-    with pytest.raises(ValueError, match="make a report of each") as refused:
+    with pytest.raises(ValueError, match="report them apart") as refused:
         read_entries([runs, tmp_path])
     assert str(here) in str(refused.value)
     assert str(there / "evaluation-whole") in str(refused.value)

@@ -147,7 +147,13 @@ def _gather(
         without_mask=sum(not _has_truth(sample) for sample in samples),
         threshold=threshold,
         rows=tuple(
-            ImageRow(str(sample.path), sample.defect, score, _verdict(score, threshold))
+            ImageRow(
+                str(sample.path),
+                sample.defect,
+                score,
+                _verdict(score, threshold),
+                sample.part or sample.group,
+            )
             for sample, score in zip(samples, scores, strict=True)
         ),
         pixels=count_pixels(everything, counted),

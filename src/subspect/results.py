@@ -59,12 +59,21 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """The outcome for one image; the verdict is empty where the detector has no calibration."""
+    """The outcome for one image.
+
+    Attributes:
+        path: The image file.
+        defect: ``good`` for a normal image, otherwise the kind of defect.
+        score: Its anomaly score.
+        verdict: ``anomalous`` or ``normal``; empty where the detector has no calibration.
+        part: What images of the same part share; they are no independent outcomes. Empty: on its own.
+    """
 
     path: str
     defect: str
     score: float
     verdict: str
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,8 @@ def _from_dict(values: Mapping[str, Any], rows: Iterable[Mapping[str, str]], cou
         without_mask=values["anomalous_images_without_mask"],
         threshold=values["threshold"],
         rows=tuple(
-            ImageRow(row["path"], row["defect"], float(row["score"]), row["verdict"])
+            # Results of before parts were written lack the column.
+            ImageRow(row["path"], row["defect"], float(row["score"]), row["verdict"], row.get("part", ""))
             for row in rows
             if row["category"] == category
         ),
@@ -257,8 +267,10 @@ def _render(title: str, first_column: str, lines: Mapping[str, Metrics]) -> str:
 def _csv(results: Sequence[Results]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category", "path", "defect", "score", "verdict"])
+    writer.writerow(["category", "path", "defect", "score", "verdict", "part"])
     writer.writerows(
-        [one.category, row.path, row.defect, row.score, row.verdict] for one in results for row in one.rows
+        [one.category, row.path, row.defect, row.score, row.verdict, row.part]
+        for one in results
+        for row in one.rows
     )
     return text.getvalue()

@@ -120,10 +120,11 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
         entry = _read(place)
         key = _order(entry)
         if key in entries:
+            one = entry.setting
             raise ValueError(
-                f"{places[key]} and {place} hold the same of {entry.setting.dataset}, {entry.category}:"
-                f" {entry.setting.name}, seed {entry.seed}, protocol {entry.setting.protocol}; one report cannot"
-                " tell them apart, so make a report of each, or name method or data set otherwise in one grid"
+                f"{places[key]} and {place} hold the same of {one.dataset}, {entry.category}: {one.name}, seed"
+                f" {entry.seed}, protocol {one.protocol}; no report can tell them apart, so report them apart,"
+                " or name method or data set otherwise in a grid"
             )
         entries[key], places[key] = entry, place
     return [entries[key] for key in sorted(entries)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from subspect.datasets.table import NORMAL
 from subspect.pages import Cell, Chart, MetricsTable, Section
 from subspect.report.charts import curves_chart, histograms_chart
 from subspect.report.comparison import Comparison, RunIntervals
@@ -11,6 +12,7 @@ from subspect.report.entries import Entry, Estimate, by_setting, estimate
 from subspect.report.formats import Marks, heading, mean_text, published_text
 from subspect.report.tables import Figure, PaperTable
 from subspect.results import HEADINGS
+from subspect.statistics import drawn_together
 
 _COMPARED = ("image_auroc", "image_ap", "pixel_ap", "pixel_aupro")
 
@@ -138,7 +140,20 @@ def _interval_table(intervals: Sequence[RunIntervals]) -> MetricsTable:
             )
             for name, (low, high) in zip(HEADINGS, run.intervals, strict=True)
         ]
-    return MetricsTable("95 % confidence intervals (images resampled)", list(HEADINGS.values()), rows)
+    caption = f"95 % confidence intervals ({_resampled(intervals[0].entry)} resampled)"
+    return MetricsTable(caption, list(HEADINGS.values()), rows)
+
+
+def _resampled(entry: Entry) -> str:
+    """What is drawn again: images, or whole parts, of which it says how many there are."""
+    rows = entry.results.rows
+    if not any(row.part for row in rows):
+        return "images"
+    normal, anomalous = drawn_together([row.defect != NORMAL for row in rows], [row.part for row in rows])
+    return (
+        f"whole parts, of seed {entry.seed} {len(set(normal.tolist()))} normal and"
+        f" {len(set(anomalous.tolist()))} anomalous ones,"
+    )
 
 
 def _comparison_table(comparisons: Sequence[Comparison]) -> MetricsTable:
