@@ -177,6 +177,13 @@ def test_the_mean_counts_each_category_once_and_leaves_out_what_is_undefined(tab
     assert len((tmp_path / "images.csv").read_text().splitlines()) == 1 + 2 * 20
 
 
+def test_one_folder_takes_one_result_a_category(table, tmp_path):
+    results = evaluate(BrightnessDetector(image_size=SIZE), table)
+    with pytest.raises(ValueError, match="several results of tile; a folder holds one"):
+        write_results([results, replace(results, category="bottle"), results], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_rendered_tables_show_every_metric_of_every_defect(table):
     results = evaluate(BrightnessDetector(image_size=SIZE), table)
     text = results.render()

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -173,8 +174,13 @@ def write_results(results: Sequence[Results], folder: Path) -> None:
     ``results.json``, written last, the metrics of each category and their mean.
 
     Raises:
+        ValueError: Two are of the same category; nothing is written then.
         FileExistsError: One of them is there already; nothing is written then.
     """
+    counts_of = Counter(one.category for one in results)
+    twice = [category for category, count in counts_of.items() if count > 1]
+    if twice:
+        raise ValueError(f"several results of {', '.join(twice)}; a folder holds one a category")
     existing = [name for name in FILES if (folder / name).exists()]
     if existing:
         raise FileExistsError(f"{folder} already holds {', '.join(existing)}; choose another folder")
