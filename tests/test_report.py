@@ -20,7 +20,10 @@ from subspect.benchmark.cells import list_cells
 from subspect.benchmark.execution import run_grid
 from subspect.benchmark.grid import read_grid
 from subspect.cli import main
+from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS
+from subspect.detectors.registry import find_preset
+from subspect.report.budget import budget
 from subspect.report.cases import telling_images
 from subspect.report.entries import Entry, Estimate, Setting, estimate, read_entries
 from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
@@ -202,12 +205,44 @@ def test_images_are_chosen_by_score():
     assert [row.path for _, row in telling_images(rows, 2)][:2] == ["bad5", "bad4"]
 
 
+@pytest.mark.parametrize(
+    ("method", "preset", "settings", "grid", "expected"),
+    [
+        ("padim", "fast", [], "", "padim: preset fast"),  # without a grid nothing records the preset
+        ("dsr", "fast", ["detection_stage.steps=149600"], "", "dsr: preset fast"),
+        ("dsr", "paper", [], "", ""),
+        ("dsr", "paper", [], "paper", ""),
+        (
+            "dsr", "paper", ["detection_stage.batch_size=1"], "paper", "dsr: batch size 1 instead of 8"
+        ),
+        (
+            "dsr", "paper", ["detection_stage.learning_rate=0.1"], "",
+            "dsr: other settings (detection_stage.learning_rate)",
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_is_not_the_papers_is_named(method, preset, settings, grid, expected):
+    assert budget(method, configure(find_preset(method, preset), settings=settings), grid) == expected
+
+
+def test_a_variant_is_named_by_itself_but_for_its_training():
+    config = replace(PRESETS["paper"], refine=False)
+    assert budget("dsr", config, "paper", variant=True) == ""
+    assert budget("dsr", config, "paper") == "dsr: other settings (refine)"
+    slow = replace(config, detection_stage=replace(config.detection_stage, learning_rate=1e-5))
+    expected = "dsr: other settings (detection_stage.learning_rate)"
+    assert budget("dsr", slow, "paper", variant=True) == expected
+
+
 def test_entries_are_the_runs_with_their_budgets(runs):
     entries = read_entries([runs])
     assert [(e.setting.name, e.seed) for e in entries] == [
         ("draem", 0), ("draem", 1), ("dsr", 0), ("dsr", 1), ("dsr, no upsampling", 0), ("dsr, no upsampling", 1)
     ]  # fmt: skip
-    assert entries[0].budget == "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256"
+    assert entries[0].budget == (
+        "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256, batch size 2 instead of 8,"
+        " other settings (reconstructive_width, discriminative_width, training_crop)"
+    )
     assert {e.setting.dataset for e in entries} == {"squares"}
 
 

@@ -15,8 +15,9 @@ from subspect.benchmark.cells import CELL
 from subspect.benchmark.grid import FULL
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import from_dict
-from subspect.detectors.registry import find_method, find_preset
+from subspect.detectors.registry import find_method
 from subspect.records import RECORD
+from subspect.report.budget import budget
 from subspect.results import METRICS, Results, read_results
 
 
@@ -202,23 +203,5 @@ def _read(place: Path) -> Entry:
         anomalies=data["anomalies"],
         protocol=results[0].protocol,
     )
-    budget = _budget(method, config, cell.get("preset", ""))
-    return Entry(folder, setting, seed, budget, config, data, results[0])
-
-
-def _budget(method: str, config: DetectorConfig, preset: str) -> str:
-    """What of steps, preset and image size is not the paper's."""
-    paper = find_preset(method, "paper")
-    stages = config.trained_stages()
-    steps = sum(stage.steps for stage in stages.values())
-    paper_steps = sum(stage.steps for name, stage in paper.trained_stages().items() if name in stages)
-    differences = []
-    if preset not in ("", "paper"):
-        differences.append(f"preset {preset}")
-    if steps != paper_steps:
-        differences.append(f"{steps:,} of {paper_steps:,} steps")
-    if config.tiling is not None:
-        differences.append(str(config.tiling))
-    if config.image_size != paper.image_size:
-        differences.append("images of {}x{} instead of {}x{}".format(*config.image_size, *paper.image_size))
-    return f"{method}: {', '.join(differences)}" if differences else ""
+    differs = budget(method, config, cell.get("preset", ""), variant=setting.variant != FULL)
+    return Entry(folder, setting, seed, differs, config, data, results[0])
