@@ -27,6 +27,7 @@ from subspect.report.budget import budget
 from subspect.report.cases import telling_images
 from subspect.report.entries import Entry, Estimate, Setting, estimate, read_entries
 from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
+from subspect.report.page import overview
 from subspect.report.published import published
 from subspect.report.tables import Figure, paper_tables
 from subspect.report.writing import write_report
@@ -100,6 +101,23 @@ def test_a_metric_is_the_mean_over_categories_then_over_seeds():
     assert estimate([entry()], "pixel_ap", "scratch") is None
 
 
+def test_seeds_with_different_categories_are_not_averaged():
+    bolt = entry("bolt", 0, pixel_ap=0.4)
+    others = [entry("nut", seed, pixel_ap=0.8) for seed in (1, 2)]
+    found = estimate([bolt, *others], "pixel_ap")
+    assert (found.mean, found.seeds, found.categories) == (0.8, 2, {"nut"})
+
+
+def test_means_over_fewer_categories_or_seeds_than_the_table_has_are_marked():
+    whole = [entry(category, seed) for category in ("bottle", "cable") for seed in (0, 1)]
+    (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("bottle", 1, method="riad")]).tables
+    marks = {name: cells[0].mark for name, cells in table.rows.items()}
+    assert marks == {"dsr": "", "riad": "a"}
+    assert table.remarks == {"a": "mean of 1 of 2 categories"}
+    (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("cable", 0, method="riad")]).tables
+    assert table.remarks == {"a": "1 of 2 seeds"}
+
+
 def figures(entries, number, dataset):
     (table,) = [one for one in paper_tables(entries) if (one.number, one.dataset) == (number, dataset)]
     return table.figures
@@ -145,7 +163,9 @@ def test_ours_stand_where_they_belong():
 def test_an_average_of_all_categories_bears_no_remark():
     categories = {one.category for one in published() if one.table == 3} - {"average"}
     found = figures([entry(category, image_auroc=0.9) for category in categories], 3, "mvtec_ad")
-    assert found["average", "DSR"].ours == Estimate(pytest.approx(0.9), None, 1, ())
+    assert found["average", "DSR"].ours == Estimate(
+        pytest.approx(0.9), None, 1, (), frozenset(categories)
+    )
 
 
 def test_other_data_sets_get_ablations_without_published_figures():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,12 +95,14 @@ class Estimate:
         spread: Standard deviation over the seeds (n - 1); None for a single seed.
         seeds: How many.
         budgets: How the budgets of the runs differ from the paper's; empty if none does.
+        categories: What each seed's value is the mean over.
     """
 
     mean: float
     spread: float | None
     seeds: int
     budgets: tuple[str, ...] = ()
+    categories: frozenset[str] = frozenset()
 
 
 def read_entries(folders: Sequence[Path]) -> list[Entry]:
@@ -134,7 +137,7 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
 def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -> Estimate | None:
     """A metric of one setting: for each seed the mean over the categories, of that mean and spread over seeds.
 
-    Seeds that lack a category which others have are left out.
+    All seeds that count have the same categories: the most that any has, and of as many those of most seeds.
 
     Args:
         entries: Runs of one setting.
@@ -149,13 +152,14 @@ def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -
         metrics = entry.results.overall if defect is None else entry.results.by_defect.get(defect)
         if metrics is not None and not math.isnan(value := getattr(metrics, metric)):
             values.setdefault(entry.seed, {})[entry.category] = value
-    most = max((len(categories) for categories in values.values()), default=0)
-    means = [float(np.mean(list(one.values()))) for one in values.values() if len(one) == most]
-    if not means:
+    if not values:
         return None
+    sets = Counter(frozenset(one) for one in values.values())
+    categories = max(sets, key=lambda one: (len(one), sets[one]))
+    means = [float(np.mean(list(one.values()))) for one in values.values() if one.keys() == categories]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
     budgets = tuple(dict.fromkeys(entry.budget for entry in entries if entry.budget))
-    return Estimate(float(np.mean(means)), spread, len(means), budgets)
+    return Estimate(float(np.mean(means)), spread, len(means), budgets, categories)
 
 
 def by_setting(entries: Iterable[Entry]) -> dict[Setting, list[Entry]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from subspect.datasets.table import NORMAL
 from subspect.pages import Cell, Chart, MetricsTable, Section
@@ -26,7 +27,8 @@ def overview(entries: Sequence[Entry]) -> Section:
             tables.append(_metrics_table(f"{dataset}, protocol {protocol}", chosen))
     text = (
         "In percent: mean over categories, then mean ± standard deviation over seeds. Letters mark what differs"
-        " from the paper's budget. A click on a column sorts by it."
+        " from the paper's budget, and where a mean is over fewer categories or seeds than the table has. A click on"
+        " a column sorts by it."
     )
     return Section("All runs", text, tables, [])
 
@@ -84,11 +86,27 @@ def _grouped(entries: Iterable[Entry], name: str) -> dict[str, list[Entry]]:
 
 def _metrics_table(caption: str, entries: Sequence[Entry]) -> MetricsTable:
     marks = Marks()
+    categories, seeds = {entry.category for entry in entries}, {entry.seed for entry in entries}
     rows = {
-        setting.name: [_estimate_cell(estimate(group, metric), marks) for metric in HEADINGS]
+        setting.name: [
+            _estimate_cell(_with_coverage(estimate(group, metric), len(categories), len(seeds)), marks)
+            for metric in HEADINGS
+        ]
         for setting, group in by_setting(entries).items()
     }
     return MetricsTable(caption, list(HEADINGS.values()), rows, _remarks(marks))
+
+
+def _with_coverage(found: Estimate | None, categories: int, seeds: int) -> Estimate | None:
+    """The same with a remark for each of categories and seeds of which it has fewer than its table."""
+    if found is None:
+        return None
+    remarks = []
+    if len(found.categories) < categories:
+        remarks.append(f"mean of {len(found.categories)} of {categories} categories")
+    if found.seeds < seeds:
+        remarks.append(f"{found.seeds} of {seeds} seeds")
+    return replace(found, budgets=(*found.budgets, *remarks))
 
 
 def _defects(entries: Sequence[Entry]) -> list[str]:

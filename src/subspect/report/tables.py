@@ -172,12 +172,10 @@ def _ours(groups: Mapping[Setting, Sequence[Entry]], wanted: Published) -> Estim
 def _marked(found: Estimate, entries: Sequence[Entry], wanted: Published) -> Estimate:
     """An average, with a remark if categories of the paper's data set are lacking."""
     all_categories = {one.category for one in published() if one.dataset == wanted.dataset} - {AVERAGE}
-    present = {entry.category for entry in entries}
-    if entries[0].setting.dataset != wanted.dataset or present >= all_categories:
+    if entries[0].setting.dataset != wanted.dataset or found.categories >= all_categories:
         return found
-    return replace(
-        found, budgets=(*found.budgets, f"mean of {len(present)} of {len(all_categories)} categories")
-    )
+    remark = f"mean of {len(found.categories)} of {len(all_categories)} categories"
+    return replace(found, budgets=(*found.budgets, remark))
 
 
 def _fits(setting: Setting, entry: Entry, wanted: str) -> bool:
