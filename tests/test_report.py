@@ -1,6 +1,8 @@
 """Reports: figures against the runs they come from, tables in the paper's shape, the page in a browser."""
 
+import base64
 import csv
+import io
 import json
 import math
 import os
@@ -163,9 +165,7 @@ def test_ours_stand_where_they_belong():
 def test_an_average_of_all_categories_bears_no_remark():
     categories = {one.category for one in published() if one.table == 3} - {"average"}
     found = figures([entry(category, image_auroc=0.9) for category in categories], 3, "mvtec_ad")
-    assert found["average", "DSR"].ours == Estimate(
-        pytest.approx(0.9), None, 1, (), frozenset(categories)
-    )
+    assert found["average", "DSR"].ours == Estimate(pytest.approx(0.9), None, 1, (), frozenset(categories))
 
 
 def test_other_data_sets_get_ablations_without_published_figures():
@@ -378,13 +378,17 @@ def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, cap
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def browse(page: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
+WIDTH, HEIGHT = 1400, 2400
+
+
+def browse(page: Path, folder: Path, *more: str, height: int = HEIGHT) -> subprocess.CompletedProcess:
     """Headless Chromium without a network."""
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--hide-scrollbars",  # they would narrow the page in low windows only
         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000",
-        f"--user-data-dir={folder / 'profile'}", "--window-size=1400,2400",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={WIDTH},{height}",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": str(folder)}
     return subprocess.run(
@@ -399,11 +403,14 @@ def browse(page: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_page_in_a_browser(report, tmp_path):
-    """Every section fills its place in the screenshot, and a click on a head sorts its table."""
+    """Sections, charts and pictures are on a screenshot in their places; a click on a head sorts its table."""
     text = (report / "index.html").read_text()
     probe = """<script>
-      const places = [...document.querySelectorAll("section")].map(s => s.getBoundingClientRect());
-      const boxes = places.map(p => [p.left, p.top, p.right, p.bottom].map(Math.round));
+      const box = p => [p.left, p.top, p.right, p.bottom].map(Math.round);
+      const boxes = {};
+      for (const kind of ["section", "svg", "img"])
+        boxes[kind] = [...document.querySelectorAll(kind)].map(e => box(e.getBoundingClientRect()));
+      const height = document.documentElement.scrollHeight;
       const shown = [...document.images].every(i => i.complete && i.naturalWidth > 0);
       const charts = [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect().width);
       const head = document.querySelector("thead th[tabindex]"), sorted = [];
@@ -411,7 +418,7 @@ def test_the_page_in_a_browser(report, tmp_path):
         head.click();
         sorted.push([...head.closest("table").tBodies[0].rows].map(r => r.cells[0].textContent.trim()));
       }
-      document.title = JSON.stringify({boxes, shown, charts, sorted});
+      document.title = JSON.stringify({boxes, height, shown, charts, sorted});
     </script></body>"""
     probed = tmp_path / "probed.html"
     probed.write_text(text.replace("</body>", probe))
@@ -429,11 +436,24 @@ def test_the_page_in_a_browser(report, tmp_path):
     }
     assert [means[name] for name in down] == sorted(means.values(), reverse=True)
     assert [means[name] for name in up] == sorted(means.values())
-    browse(report / "index.html", tmp_path, f"--screenshot={tmp_path / 'page.png'}")
-    screenshot = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
-    assert screenshot.shape == (2400, 1400)
-    for left, top, right, bottom in found["boxes"]:
-        assert 0 <= left < right <= 1400, "a section reaches beyond the window"
-        if bottom <= 2400:
-            # Not an empty card: text and lines are far from the ground.
-            assert screenshot[top:bottom, left:right].std() > 8
+    check_screenshot(report / "index.html", tmp_path, found["boxes"], found["height"])
+
+
+def check_screenshot(page: Path, folder: Path, boxes: dict, height: int) -> None:
+    """The whole page in one window: no section or chart is blank, and every picture is the one embedded."""
+    browse(page, folder, f"--screenshot={folder / 'page.png'}", height=height)
+    screenshot = np.asarray(Image.open(folder / "page.png").convert("L")).astype(float)
+    assert screenshot.shape == (height, WIDTH)
+    texts = Addresses(page.read_text())
+    assert len(boxes["section"]) == len(texts.headings) == 7
+    assert len(boxes["svg"]) == 2
+    for left, top, right, bottom in boxes["section"] + boxes["svg"]:
+        assert 0 <= left < right <= WIDTH, "a section reaches beyond the window"
+        # Not an empty card: text and lines are far from the ground.
+        assert screenshot[top:bottom, left:right].std() > 8
+    sources = [one for one in texts.found if one.startswith("data:image/")]
+    for (left, top, right, bottom), source in zip(boxes["img"], sources, strict=True):
+        embedded = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("L")
+        resized = np.asarray(embedded.resize((right - left, bottom - top))).astype(float)
+        # Up to the scaling of the browser and a line at the border.
+        assert np.abs(screenshot[top:bottom, left:right] - resized).mean() < 12

@@ -27,8 +27,8 @@ def overview(entries: Sequence[Entry]) -> Section:
             tables.append(_metrics_table(f"{dataset}, protocol {protocol}", chosen))
     text = (
         "In percent: mean over categories, then mean ± standard deviation over seeds. Letters mark what differs"
-        " from the paper's budget, and where a mean is over fewer categories or seeds than the table has. A click on"
-        " a column sorts by it."
+        " from the paper's budget, and means over fewer categories or seeds than the table has. A click on a"
+        " column sorts by it."
     )
     return Section("All runs", text, tables, [])
 
