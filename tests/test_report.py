@@ -27,6 +27,7 @@ from subspect.detectors.dsr.config import PRESETS
 from subspect.detectors.registry import find_preset
 from subspect.report.budget import budget
 from subspect.report.cases import telling_images
+from subspect.report.comparison import comparisons, run_intervals
 from subspect.report.entries import Entry, Estimate, Setting, estimate, read_entries
 from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
 from subspect.report.page import overview
@@ -34,6 +35,7 @@ from subspect.report.published import published
 from subspect.report.tables import Figure, paper_tables
 from subspect.report.writing import write_report
 from subspect.results import ImageRow, Metrics, read_results
+from subspect.statistics import compare
 from test_statistics import results_of
 from tiny import QUIET
 
@@ -118,6 +120,38 @@ def test_means_over_fewer_categories_or_seeds_than_the_table_has_are_marked():
     assert table.remarks == {"a": "mean of 1 of 2 categories"}
     (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("cable", 0, method="riad")]).tables
     assert table.remarks == {"a": "1 of 2 seeds"}
+
+
+def pairs(entries):
+    return [(one.first.setting.name, one.second.setting.name) for one in comparisons(run_intervals(entries))]
+
+
+def test_every_two_methods_are_compared_and_every_two_variants_of_one(caplog):
+    others = [entry(method=method) for method in ("draem", "padim", "riad")]
+    assert pairs(others) == [("draem", "padim"), ("draem", "riad"), ("padim", "riad")]
+    dsr = [entry(variant=variant) for variant in ("full", "no upsampling")]
+    assert pairs([others[0], *dsr]) == [("dsr", "draem"), ("dsr", "dsr, no upsampling")]
+    assert pairs([others[0], entry(seed=1)]) == []
+    assert not caplog.records
+    results = others[1].results
+    fewer = replace(
+        others[1], results=replace(results, rows=tuple(replace(r, path=f"x{r.path}") for r in results.rows))
+    )
+    assert pairs([others[0], fewer]) == []
+    assert "no comparison draem − padim, seed 0: two detectors are compared on the same images" in caplog.text
+
+
+def test_shared_replicates_give_what_comparing_alone_gives():
+    scores, truth = [0.1, 0.4, 0.3, 0.9, 0.7, 0.2], [False, False, False, True, True, True]
+    names = [f"/data/{index}.png" for index in range(6)]
+    first = replace(entry(method="dsr"), results=results_of(scores, truth, names=names))
+    second = replace(
+        entry(method="riad"),
+        results=results_of(scores[::-1], truth[::-1], names=[f"/copy{n}" for n in names[::-1]]),
+    )
+    (found,) = comparisons(run_intervals([second, first]))
+    assert found.first is first
+    assert found.differences == compare(first.results, second.results)
 
 
 def figures(entries, number, dataset):

@@ -187,6 +187,15 @@ def test_comparing_a_detector_with_itself_finds_nothing_in_any_order():
         assert found.p_value == 1
 
 
+def test_a_copy_of_the_data_set_elsewhere_holds_the_same_images():
+    scores, truth = drawn(20, 20, 1.0, seed=2)
+    names = [f"{kind}/{index}.png" for kind in ("good", "hole") for index in range(20)]
+    here, there = (
+        results_of(scores, truth, names=[f"{root}/{name}" for name in names]) for root in ("/a/data", "b")
+    )
+    assert compare(here, there, 50)["image_auroc"].value == 0
+
+
 def test_a_pairing_sees_what_two_intervals_do_not():
     """Scores that differ by a small constant gain on anomalous images: the difference is never below zero."""
     scores, truth = drawn(100, 100, 1.0, seed=6)

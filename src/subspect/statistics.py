@@ -17,8 +17,10 @@ with two classes that a detector separates perfectly, they have no width, which 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -170,36 +172,72 @@ def compare(first: Results, second: Results, count: int = RESAMPLES, seed: int =
     Raises:
         ValueError: They were not judged on the same images and parts, or not by the same protocol.
     """
-    if first.protocol != second.protocol:
-        raise ValueError(f"compared by one protocol only, got {first.protocol} and {second.protocol}")
-    second = in_order_of(second, [row.path for row in first.rows])
-    if [row.part for row in first.rows] != [row.part for row in second.rows]:
-        raise ValueError("two detectors are compared on the same parts; one was judged before these were told")
-    differences = bootstrap(first, count, seed) - bootstrap(second, count, seed)
-    bounds = intervals(differences)
+    second = paired(first, second)
+    return differences(first, second, bootstrap(first, count, seed), bootstrap(second, count, seed))
+
+
+def differences(
+    first: Results, second: Results, of_first: FloatArray, of_second: FloatArray
+) -> dict[str, Difference]:
+    """As `compare`, from replicates that are there already.
+
+    Args:
+        first: Results of one.
+        second: Results of the other, see `paired`.
+        of_first: Its replicates ``(R, 6)``, see `bootstrap`.
+        of_second: Those of the other, from the same seed.
+    """
+    replicates = of_first - of_second
+    bounds = intervals(replicates)
     compared = {}
     for place, name in enumerate(HEADINGS):
         value = getattr(first.overall, name) - getattr(second.overall, name)
         if not np.isnan(value):
-            compared[name] = Difference(value, bounds[place], _p_value(differences[:, place]))
+            compared[name] = Difference(value, bounds[place], _p_value(replicates[:, place]))
     return compared
 
 
-def in_order_of(results: Results, paths: Sequence[str]) -> Results:
+def paired(first: Results, second: Results) -> Results:
+    """The second's results with the images in the first's order.
+
+    Raises:
+        ValueError: They were not judged on the same images and parts, or not by the same protocol.
+    """
+    if first.protocol != second.protocol:
+        raise ValueError(f"compared by one protocol only, got {first.protocol} and {second.protocol}")
+    second = in_order_of(second, names_of(first))
+    if [row.part for row in first.rows] != [row.part for row in second.rows]:
+        raise ValueError("two detectors are compared on the same parts; one was judged before these were told")
+    return second
+
+
+def names_of(results: Results) -> list[str]:
+    """The images' paths within the folder that holds them all, the same for a copy of it elsewhere."""
+    paths = [PurePath(row.path) for row in results.rows]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def in_order_of(results: Results, names: Sequence[str]) -> Results:
     """The same results with their images in another order.
+
+    Args:
+        results: To be put in order.
+        names: Of their images, as `names_of` gives them.
 
     Raises:
         ValueError: The images are others; the message says how many.
     """
-    places = {path: place for place, path in enumerate(paths)}
-    odd = {row.path for row in results.rows} ^ places.keys()
+    places = {name: place for place, name in enumerate(names)}
+    own = names_of(results)
+    odd = set(own) ^ places.keys()
     if odd:
         raise ValueError(
             f"two detectors are compared on the same images, but {len(odd)} are of one only, e.g. {min(odd)}"
         )
-    rows = sorted(results.rows, key=lambda row: places[row.path])
-    moved = np.array([places[row.path] for row in results.rows])
-    return replace(results, rows=tuple(rows), pixels=replace(results.pixels, rows=moved[results.pixels.rows]))
+    moved = np.array([places[name] for name in own], dtype=np.int64)
+    rows = tuple(results.rows[place] for place in np.argsort(moved))
+    return replace(results, rows=rows, pixels=replace(results.pixels, rows=moved[results.pixels.rows]))
 
 
 def _few_at_once(times: IntArray) -> Iterator[IntArray]:

@@ -48,7 +48,8 @@ def write_report(folders: Sequence[Path], output: Path, *, pictures: int = 1, de
     all_intervals, all_comparisons = [], []
     for members in _by_category(entries):
         logger.info("%s, %s: %d runs", members[0].setting.dataset, members[0].category, len(members))
-        found, compared = run_intervals(members), comparisons(members)
+        found = run_intervals(members)
+        compared = comparisons(found)
         sections.append(category_section(members, found, compared))
         all_intervals += found
         all_comparisons += compared
