@@ -36,6 +36,7 @@ from subspect.report.tables import Figure, paper_tables
 from subspect.report.writing import write_report
 from subspect.results import ImageRow, Metrics, read_results
 from subspect.statistics import compare
+from subspect.storage import StorageError
 from test_statistics import results_of
 from tiny import QUIET
 
@@ -392,6 +393,18 @@ def test_a_report_overwrites_nothing_and_needs_runs(report, runs, tmp_path, caps
     assert main(["report", str(tmp_path), f"--output={tmp_path / 'new'}"]) == 1
     assert "no judged runs" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_a_report_that_fails_half_way_leaves_nothing_that_refuses_the_next(runs, tmp_path):
+    place = tmp_path / "runs/dsr-seed0"
+    shutil.copytree(runs / "squares/data/dsr-seed0", place)
+    weights = (place / "detector/weights.safetensors").read_bytes()
+    (place / "detector/weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StorageError, match="cannot be used"):
+        write_report([tmp_path / "runs"], tmp_path / "report")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    (place / "detector/weights.safetensors").write_bytes(weights)
+    assert write_report([tmp_path / "runs"], tmp_path / "report").is_file()
 
 
 def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, caplog):
