@@ -210,6 +210,38 @@ def test_other_data_sets_get_ablations_without_published_figures():
     assert set(found) == {(row, column) for row in rows for column in columns}
     assert {figure.published for figure in found.values()} == {None}
     assert [table.dataset for table in paper_tables(entries) if table.number == 2] == ["ksdd2"]
+    # Two settings are enough, whatever their number.
+    two_shares = [
+        entry("tile", dataset="tiles", variant=f"lambda_s={share}", image_auroc=share) for share in (0.05, 0.1)
+    ]
+    found = figures(two_shares, 5, "tiles")
+    assert {column: figure.ours.mean for (_, column), figure in found.items()} == {
+        "lambda_s=0.05": 0.05, "lambda_s=0.1": 0.1
+    }  # fmt: skip
+    some = [entry("tile", dataset="tiles", anomalies=count, image_ap=count / 10) for count in (0, 7)]
+    found = figures(some, 2, "tiles")
+    assert [found[f"N={count}", "DSR image AP"].ours.mean for count in (0, 7)] == [0, 0.7]
+    with pytest.raises(ValueError, match="not enough values"):
+        figures(two_shares[:1], 5, "tiles")
+
+
+def test_two_names_of_one_method_are_told(caplog):
+    one = entry()
+    paper_tables([one, replace(one, setting=replace(one.setting, label="longer"))])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("mvtec_ad: dsr, longer all are dsr; the paper's tables show one")
+
+
+def test_undefined_metrics_are_dashes_and_negative_numbers_of_pictures_refused(runs, tmp_path):
+    place = tmp_path / "runs/dsr-seed0"
+    shutil.copytree(runs / "squares/data/dsr-seed0", place)
+    values = json.loads((place / "evaluation-whole/results.json").read_text())
+    values["categories"][0]["metrics"]["pixel_ap"] = None
+    (place / "evaluation-whole/results.json").write_text(json.dumps(values))
+    page = write_report([tmp_path / "runs"], tmp_path / "report", pictures=0)
+    assert "nan to nan" not in page.read_text()
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        write_report([tmp_path / "runs"], tmp_path / "negative", pictures=-1)
 
 
 @pytest.mark.parametrize(
@@ -416,6 +448,7 @@ def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, cap
     page = write_report([tmp_path / "runs"], tmp_path / "report")
     assert "no pictures of data" in caplog.text
     assert "img" not in Addresses(page.read_text()).tags
+    assert not any("saw" in heading for heading in Addresses(page.read_text()).headings)
     shutil.rmtree(tmp_path / "runs/dsr-seed0/detector")
     without = write_report([tmp_path / "runs"], tmp_path / "without")
     assert "img" not in Addresses(without.read_text()).tags

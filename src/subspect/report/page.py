@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -151,11 +152,9 @@ def _interval_table(intervals: Sequence[RunIntervals]) -> MetricsTable:
     for run in intervals:
         overall = run.entry.results.overall
         rows[f"{run.entry.setting.name}, seed {run.entry.seed}"] = [
-            Cell(
-                f"{100 * getattr(overall, name):.1f}",
-                f"{100 * low:.1f} to {100 * high:.1f}",
-                value=getattr(overall, name),
-            )
+            Cell("–")
+            if math.isnan(value := getattr(overall, name))
+            else Cell(f"{100 * value:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", value=value)
             for name, (low, high) in zip(HEADINGS, run.intervals, strict=True)
         ]
     caption = f"95 % confidence intervals ({_resampled(intervals[0].entry)} resampled)"
