@@ -127,14 +127,17 @@ def test_aupro_is_zero_when_defects_come_only_after_the_limit():
     assert pixel_aupro([np.where(mask, 0.0, 1.0)], [mask]) == 0.0
 
 
-def test_pixel_scores_of_two_collections_unite_without_changing_either():
+def test_pixel_scores_of_two_collections_are_pooled_without_changing_either():
     maps, masks = random_maps(11)
     first, second = PixelScores(), PixelScores()
     for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
         (first if index < 2 else second).add(anomaly_map, mask)
     alone = second.compute()
-    assert (first + second).compute() == pixel_metrics(maps, masks)
+    assert first.compute(second) == pixel_metrics(maps, masks)
     assert second.compute() == alone == pixel_metrics(maps[2:], masks[2:])
+    first.add(maps[0], masks[0])  # after its scores were sorted
+    order = [0, 1, 0, 2, 3, 4]
+    assert first.compute(second) == pixel_metrics([maps[i] for i in order], [masks[i] for i in order])
 
 
 def test_maps_are_left_as_they_were():

@@ -184,8 +184,8 @@ class ImagePixels(NamedTuple):
 class PixelScores:
     """Gathers pixel scores one image at a time, keeping four bytes a normal pixel and no maps.
 
-    Two collections can be united with ``+``, which shares their arrays instead of copying them: the normal
-    images of a test set serve every kind of defect.
+    The normal scores are sorted when metrics are first computed and kept so: the normal images of a test set
+    serve every kind of defect.
 
     Attributes:
         images: What was added, in order.
@@ -193,6 +193,7 @@ class PixelScores:
 
     def __init__(self, images: Sequence[ImagePixels] = ()) -> None:
         self.images = list(images)
+        self._sorted: FloatArray | None = None
 
     def add(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
         """Adds one image.
@@ -211,22 +212,28 @@ class PixelScores:
         _refuse_nan(scores)
         weights = _component_weights(defective) if defective.any() else np.empty(0)
         self.images.append(ImagePixels(scores[~defective], scores[defective], weights))
+        self._sorted = None
 
-    def __add__(self, other: PixelScores) -> PixelScores:
-        """The pixels of both."""
-        return PixelScores(self.images + other.images)
-
-    def compute(self) -> PixelMetrics:
-        """The metrics of all pixels added so far."""
-        if not all(any(image[kind].size for image in self.images) for kind in (0, 1)):
+    def compute(self, *others: PixelScores) -> PixelMetrics:
+        """The metrics of all pixels added so far, pooled with those of others."""
+        collections = (self, *others)
+        images = [image for one in collections for image in one.images]
+        if not all(any(image[kind].size for image in images) for kind in (0, 1)):
             return PixelMetrics(np.nan, np.nan, np.nan)
-        weights = np.concatenate([image.weights for image in self.images])
+        weights = np.concatenate([image.weights for image in images])
         steps = _steps(
-            np.concatenate([image.normal for image in self.images]),
-            np.concatenate([image.defective for image in self.images]),
+            [one._sorted_normals() for one in collections],
+            np.concatenate([image.defective for image in images]),
             np.stack([np.ones_like(weights), weights], axis=1),
         )
         return PixelMetrics(_area(steps, 0), _average_precision(steps), _area(steps, 1, limit=AUPRO_LIMIT))
+
+    def _sorted_normals(self) -> FloatArray:
+        if self._sorted is None:
+            none = np.empty(0, dtype=np.float32)
+            self._sorted = np.concatenate([none, *(image.normal for image in self.images)])
+            self._sorted.sort()
+        return self._sorted
 
 
 def _component_weights(defective: BoolArray) -> npt.NDArray[np.float64]:
@@ -246,7 +253,7 @@ def _image_steps(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> _Steps | No
     if truth.all() or not truth.any():
         return None
     positives = values[truth]
-    return _steps(values[~truth], positives, np.ones((positives.size, 1)))
+    return _steps([np.sort(values[~truth])], positives, np.ones((positives.size, 1)))
 
 
 def _refuse_nan(scores: FloatArray) -> None:
@@ -254,18 +261,18 @@ def _refuse_nan(scores: FloatArray) -> None:
         raise ValueError("an anomaly score is not a number (nan); scores without an order have no metrics")
 
 
-def _steps(normal: FloatArray, anomalous: FloatArray, weights: npt.NDArray[np.float64]) -> _Steps:
-    """Counts what each threshold detects; ``normal`` is sorted in place (it may be hundreds of megabytes)."""
-    normal.sort()
+def _steps(normals: Sequence[FloatArray], anomalous: FloatArray, weights: npt.NDArray[np.float64]) -> _Steps:
+    """Counts what each threshold detects; ``normals`` are arrays each sorted in itself."""
+    total = sum(one.size for one in normals)
     order = np.argsort(anomalous)[::-1]
     descending = anomalous[order]
     last_of_ties = np.append(descending[1:] != descending[:-1], True)
     thresholds = descending[last_of_ties]
     return _Steps(
-        false_above=normal.size - np.searchsorted(normal, thresholds, side="right"),
-        false_from=normal.size - np.searchsorted(normal, thresholds, side="left"),
+        false_above=total - sum(np.searchsorted(one, thresholds, side="right") for one in normals),
+        false_from=total - sum(np.searchsorted(one, thresholds, side="left") for one in normals),
         detected=np.cumsum(weights[order], axis=0)[last_of_ties],
-        normals=normal.size,
+        normals=total,
     )
 
 

@@ -106,16 +106,12 @@ class Results:
     @property
     def false_alarm_rate(self) -> float:
         """Share of the normal images above the threshold; nan without any, or without a threshold."""
-        return self._share_above(row.score for row in self.rows if row.defect == NORMAL)
+        return _share_called_anomalous(row for row in self.rows if row.defect == NORMAL)
 
     @property
     def detection_rate(self) -> float:
         """Share of the anomalous images above the threshold; nan without any, or without a threshold."""
-        return self._share_above(row.score for row in self.rows if row.defect != NORMAL)
-
-    def _share_above(self, scores: Iterable[float]) -> float:
-        above = [score > self.threshold for score in scores] if self.threshold is not None else []
-        return float(np.mean(above)) if above else math.nan
+        return _share_called_anomalous(row for row in self.rows if row.defect != NORMAL)
 
     def to_dict(self) -> dict[str, Any]:
         """All but rows and pixels, as values JSON can hold; what is undefined is None."""
@@ -229,6 +225,11 @@ def _from_dict(values: Mapping[str, Any], rows: Iterable[Mapping[str, str]], cou
         ),
         pixels=PixelHistograms(*(counts[f"{category}/{one.name}"] for one in fields(PixelHistograms))),
     )
+
+
+def _share_called_anomalous(rows: Iterable[ImageRow]) -> float:
+    called = [row.verdict == "anomalous" for row in rows if row.verdict]
+    return float(np.mean(called)) if called else math.nan
 
 
 def _arrays(pixels: PixelHistograms) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from subspect.datasets import read_table
 from subspect.datasets.table import NORMAL, Sample
-from subspect.gallery import Case, examine
+from subspect.gallery import Case, examine_image
 from subspect.pages import Row, Section
 from subspect.prediction import DetectorInspector
 from subspect.report.entries import Entry
@@ -88,7 +88,7 @@ class _View(NamedTuple):
 
 def _looking(inspector: DetectorInspector, samples: Mapping[str, Sample]) -> Callable[[str], Case]:
     """What a detector makes of an image, given its path; every image is examined once."""
-    return cache(lambda path: examine(inspector, samples[path]))
+    return cache(lambda path: examine_image(inspector, samples[path]))
 
 
 def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Section]:
