@@ -57,9 +57,8 @@ def truth(table, kinds):
     return np.array(images).T, np.concatenate([np.stack(pair) for pair in pixels], axis=1)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_metrics_equal_scikit_learn_overall_and_for_each_defect(table, batch_size):
-    results = evaluate(BrightnessDetector(image_size=SIZE), table, batch_size=batch_size)
+def test_metrics_equal_scikit_learn_overall_and_for_each_defect(table):
+    results = evaluate(BrightnessDetector(image_size=SIZE), table)
     groups = {"stain": results.by_defect["stain"], "dent": results.by_defect["dent"]}
     for kinds, metrics in [
         (("good", "stain", "dent"), results.overall),

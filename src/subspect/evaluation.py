@@ -31,7 +31,6 @@ def evaluate(
     *,
     protocol: Protocol = "whole",
     device: torch.device | str = "cpu",
-    batch_size: int | None = None,
 ) -> Results:
     """Evaluates a detector on the test split of one category.
 
@@ -40,7 +39,6 @@ def evaluate(
         table: Samples of one category; those of other splits are left out.
         protocol: How maps and masks are compared, see `Protocol`.
         device: For example ``cpu`` or ``cuda``.
-        batch_size: Images read at once; it has no influence on the results.
 
     Raises:
         ValueError: There are no test images, several categories, an unknown protocol, or one that the
@@ -52,7 +50,7 @@ def evaluate(
     detector = detector.to(device).eval()
     pixels: dict[str, PixelScores] = {defect: PixelScores() for defect in _kinds(samples)}
     scores: list[float] = []
-    at_once = batch_size or pictures_at_once(detector.config.tiling)
+    at_once = pictures_at_once(detector.config.tiling)
     for start in range(0, len(samples), at_once):
         batch = samples[start : start + at_once]
         pictures = [read_image(sample.path) for sample in batch]

@@ -30,7 +30,15 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 class ImageMetrics(NamedTuple):
-    """Image-level metrics, each in [0, 1] or nan."""
+    """Image-level metrics, each in [0, 1] or nan.
+
+    Attributes:
+        image_auroc: Area under the receiver operating characteristic: P(anomalous outscores normal), ties
+            counted half.
+        image_ap: Average precision: the sum over thresholds of (recall gained) x precision, not interpolated.
+        image_f1_max: The highest F1 of any threshold; it uses the test labels, so it is an upper bound, not a
+            promise.
+    """
 
     image_auroc: float
     image_ap: float
@@ -46,7 +54,17 @@ class ImageCurves(NamedTuple):
 
 
 class PixelMetrics(NamedTuple):
-    """Pixel-level metrics, each in [0, 1] or nan."""
+    """Pixel-level metrics, the pixels of all images pooled, each in [0, 1] or nan.
+
+    Attributes:
+        pixel_auroc: Area under the receiver operating characteristic.
+        pixel_ap: Average precision.
+        pixel_aupro: Normalised area under the per-region-overlap curve to 30 % false positives; never above 1.
+            The overlap at a threshold is the mean, over the 8-connected components of all masks, of the share
+            of a component that is detected, so small defects count as much as large ones (Bergmann et al.,
+            "The MVTec anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also
+            where it is cut off at the limit.
+    """
 
     pixel_auroc: float
     pixel_ap: float
@@ -89,30 +107,6 @@ def image_metrics(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageMetri
     return ImageMetrics(_area(steps, 0), _average_precision(steps), float(f1.max()))
 
 
-def image_auroc(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """Area under the receiver operating characteristic: P(anomalous outscores normal), ties counted half.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_auroc
-
-
-def image_ap(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """Average precision: the sum over thresholds of (recall gained) x precision, not interpolated.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_ap
-
-
-def image_f1_max(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """The highest F1 of any threshold; it uses the test labels, so it is an upper bound, not a promise.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_f1_max
-
-
 def image_curves(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageCurves:
     """What each threshold detects, for drawing; empty where a class is absent.
 
@@ -144,27 +138,6 @@ def pixel_metrics(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.Arr
     for anomaly_map, mask in zip(anomaly_maps, masks, strict=True):
         pixels.add(anomaly_map, mask)
     return pixels.compute()
-
-
-def pixel_auroc(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Area under the receiver operating characteristic over all pixels; arguments as for `pixel_metrics`."""
-    return pixel_metrics(anomaly_maps, masks).pixel_auroc
-
-
-def pixel_ap(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Average precision over all pixels; arguments as for `pixel_metrics`."""
-    return pixel_metrics(anomaly_maps, masks).pixel_ap
-
-
-def pixel_aupro(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Normalised area under the per-region-overlap curve to 30 % false positives; never above 1.
-
-    The overlap at a threshold is the mean, over the 8-connected components of all masks, of the share of a
-    component that is detected, so small defects count as much as large ones (Bergmann et al., "The MVTec
-    anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also where it is cut off
-    at the limit. Arguments as for `pixel_metrics`.
-    """
-    return pixel_metrics(anomaly_maps, masks).pixel_aupro
 
 
 class ImagePixels(NamedTuple):
