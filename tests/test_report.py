@@ -232,14 +232,17 @@ def test_two_names_of_one_method_are_told(caplog):
     assert record.getMessage().startswith("mvtec_ad: dsr, longer all are dsr; the paper's tables show one")
 
 
-def test_undefined_metrics_are_dashes_and_negative_numbers_of_pictures_refused(runs, tmp_path):
+def test_undefined_metrics_parts_and_negative_numbers_of_pictures(runs, tmp_path):
     place = tmp_path / "runs/dsr-seed0"
     shutil.copytree(runs / "squares/data/dsr-seed0", place)
     values = json.loads((place / "evaluation-whole/results.json").read_text())
     values["categories"][0]["metrics"]["pixel_ap"] = None
     (place / "evaluation-whole/results.json").write_text(json.dumps(values))
-    page = write_report([tmp_path / "runs"], tmp_path / "report", pictures=0)
-    assert "nan to nan" not in page.read_text()
+    images = (place / "evaluation-whole/images.csv").read_text()
+    (place / "evaluation-whole/images.csv").write_text(images.replace(",\n", ",roll\n"))
+    text = write_report([tmp_path / "runs"], tmp_path / "report", pictures=0).read_text()
+    assert "nan to nan" not in text
+    assert "(whole parts, of seed 0 1 normal and 1 anomalous ones, resampled)" in text
     with pytest.raises(ValueError, match="at least 0, got -1"):
         write_report([tmp_path / "runs"], tmp_path / "negative", pictures=-1)
 
