@@ -57,9 +57,8 @@ def truth(table, kinds):
     return np.array(images).T, np.concatenate([np.stack(pair) for pair in pixels], axis=1)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_metrics_equal_scikit_learn_overall_and_for_each_defect(table, batch_size):
-    results = evaluate(BrightnessDetector(image_size=SIZE), table, batch_size=batch_size)
+def test_metrics_equal_scikit_learn_overall_and_for_each_defect(table):
+    results = evaluate(BrightnessDetector(image_size=SIZE), table)
     groups = {"stain": results.by_defect["stain"], "dent": results.by_defect["dent"]}
     for kinds, metrics in [
         (("good", "stain", "dent"), results.overall),
@@ -177,6 +176,13 @@ def test_the_mean_counts_each_category_once_and_leaves_out_what_is_undefined(tab
     assert len((tmp_path / "images.csv").read_text().splitlines()) == 1 + 2 * 20
 
 
+def test_one_folder_takes_one_result_a_category(table, tmp_path):
+    results = evaluate(BrightnessDetector(image_size=SIZE), table)
+    with pytest.raises(ValueError, match="several results of tile; a folder holds one"):
+        write_results([results, replace(results, category="bottle"), results], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_rendered_tables_show_every_metric_of_every_defect(table):
     results = evaluate(BrightnessDetector(image_size=SIZE), table)
     text = results.render()
@@ -191,14 +197,34 @@ def test_rendered_tables_show_every_metric_of_every_defect(table):
 def test_results_are_read_back_as_they_were(table, tmp_path):
     first = evaluate(BrightnessDetector(image_size=SIZE), table)
     normals = table.with_samples(sample for sample in table if not sample.anomalous)
-    second = replace(evaluate(BrightnessDetector(image_size=SIZE), normals), category="bottle")
+    in_pairs = normals.with_samples(
+        replace(sample, group="block", part=f"pair {(place - 1) // 2}")
+        for place, sample in enumerate(normals)  # the first is no test image
+    )
+    second = replace(evaluate(BrightnessDetector(image_size=SIZE), in_pairs), category="bottle")
     write_results([first, second], tmp_path)
     read = read_results(tmp_path)
     assert read[0] == first
     assert math.isnan(read[1].overall.image_auroc)
     assert read[1].rows == second.rows
+    assert [row.part for row in read[1].rows][:3] == ["pair 0", "pair 0", "pair 1"]
     for name in ("rows", "edges", "normal", "defective", "regions"):
         np.testing.assert_array_equal(getattr(read[0].pixels, name), getattr(first.pixels, name))
+
+
+def test_results_written_before_parts_were_are_read(table, tmp_path):
+    in_groups = table.with_samples(replace(sample, group="roll") for sample in table)
+    results = evaluate(BrightnessDetector(image_size=SIZE), in_groups)
+    assert {row.part for row in results.rows} == {"roll"}
+    results.write(tmp_path)
+    with (tmp_path / "images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (tmp_path / "images.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["category", "path", "defect", "score", "verdict"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (read,) = read_results(tmp_path)
+    assert read.rows == tuple(replace(row, part="") for row in results.rows)
 
 
 def test_each_counted_image_is_the_one_of_its_row(table):

@@ -9,14 +9,8 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from subspect.metrics import (
     PixelScores,
-    image_ap,
-    image_auroc,
     image_curves,
-    image_f1_max,
     image_metrics,
-    pixel_ap,
-    pixel_aupro,
-    pixel_auroc,
     pixel_metrics,
 )
 
@@ -68,11 +62,12 @@ def test_image_metrics_equal_scikit_learn(levels, shift):
     truth = rng.random(200) < 0.3
     scores = rng.normal(size=200) + shift * truth
     scores = (np.round(scores * levels) / levels if levels else scores).astype(np.float32)
-    assert image_auroc(scores, truth) == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-    assert image_ap(scores, truth) == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    metrics = image_metrics(scores, truth)
+    assert metrics.image_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert metrics.image_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
     precision, recall, _ = precision_recall_curve(truth, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-30)
-    assert image_f1_max(scores, truth) == pytest.approx(f1.max(), abs=1e-12)
+    assert metrics.image_f1_max == pytest.approx(f1.max(), abs=1e-12)
 
 
 @pytest.mark.parametrize("levels", [None, 1, 4])
@@ -81,15 +76,16 @@ def test_pixel_metrics_equal_scikit_learn_and_brute_force(levels, shift):
     maps, masks = random_maps(7, levels=levels, shift=shift)
     truth = np.concatenate([mask.ravel() for mask in masks])
     scores = np.concatenate([anomaly_map.ravel() for anomaly_map in maps])
-    assert pixel_auroc(maps, masks) == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
-    assert pixel_ap(maps, masks) == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
-    assert pixel_aupro(maps, masks) == pytest.approx(brute_force_aupro(maps, masks), abs=1e-12)
+    metrics = pixel_metrics(maps, masks)
+    assert metrics.pixel_auroc == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+    assert metrics.pixel_ap == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+    assert metrics.pixel_aupro == pytest.approx(brute_force_aupro(maps, masks), abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_aupro_equals_brute_force_on_random_maps(seed):
     maps, masks = random_maps(seed, levels=[None, 2][seed % 2], shift=0.4 * seed, images=4, size=(9, 11))
-    assert pixel_aupro(maps, masks) == pytest.approx(brute_force_aupro(maps, masks), abs=1e-12)
+    assert pixel_metrics(maps, masks).pixel_aupro == pytest.approx(brute_force_aupro(maps, masks), abs=1e-12)
 
 
 def test_a_perfect_map_has_metrics_of_exactly_one():
@@ -118,23 +114,26 @@ def test_aupro_weighs_small_and_large_components_alike_and_joins_corners():
     false_rate = 1 / (400 - 102)
     end = 0.75 + 0.25 * (0.3 - false_rate) / (1 - false_rate)
     expected = (0.75 * false_rate + (0.75 + end) / 2 * (0.3 - false_rate)) / 0.3
-    assert pixel_aupro([scores], [mask]) == pytest.approx(expected, abs=1e-12)
+    assert pixel_metrics([scores], [mask]).pixel_aupro == pytest.approx(expected, abs=1e-12)
 
 
 def test_aupro_is_zero_when_defects_come_only_after_the_limit():
     mask = np.zeros((10, 10), dtype=bool)
     mask[0, :3] = True
-    assert pixel_aupro([np.where(mask, 0.0, 1.0)], [mask]) == 0.0
+    assert pixel_metrics([np.where(mask, 0.0, 1.0)], [mask]).pixel_aupro == 0.0
 
 
-def test_pixel_scores_of_two_collections_unite_without_changing_either():
+def test_pixel_scores_of_two_collections_are_pooled_without_changing_either():
     maps, masks = random_maps(11)
     first, second = PixelScores(), PixelScores()
     for index, (anomaly_map, mask) in enumerate(zip(maps, masks, strict=True)):
         (first if index < 2 else second).add(anomaly_map, mask)
     alone = second.compute()
-    assert (first + second).compute() == pixel_metrics(maps, masks)
+    assert first.compute(second) == pixel_metrics(maps, masks)
     assert second.compute() == alone == pixel_metrics(maps[2:], masks[2:])
+    first.add(maps[0], masks[0])  # after its scores were sorted
+    order = [0, 1, 0, 2, 3, 4]
+    assert first.compute(second) == pixel_metrics([maps[i] for i in order], [masks[i] for i in order])
 
 
 def test_maps_are_left_as_they_were():
@@ -162,9 +161,9 @@ def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="nan"):
         PixelScores().add(np.full((4, 4), np.nan), np.zeros((4, 4), bool))
     with pytest.raises(ValueError, match="nan"):
-        image_auroc([0.1, np.nan], [True, False])
+        image_metrics([0.1, np.nan], [True, False])
     with pytest.raises(ValueError, match="equally long"):
-        image_auroc([0.1, 0.2], [True])
+        image_metrics([0.1, 0.2], [True])
 
 
 def ends(x, y):

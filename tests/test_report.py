@@ -1,6 +1,8 @@
 """Reports: figures against the runs they come from, tables in the paper's shape, the page in a browser."""
 
+import base64
 import csv
+import io
 import json
 import math
 import os
@@ -20,14 +22,21 @@ from subspect.benchmark.cells import list_cells
 from subspect.benchmark.execution import run_grid
 from subspect.benchmark.grid import read_grid
 from subspect.cli import main
+from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS
+from subspect.detectors.registry import find_preset
+from subspect.report.budget import budget
 from subspect.report.cases import telling_images
+from subspect.report.comparison import comparisons, run_intervals
 from subspect.report.entries import Entry, Estimate, Setting, estimate, read_entries
 from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
+from subspect.report.page import overview
 from subspect.report.published import published
 from subspect.report.tables import Figure, paper_tables
 from subspect.report.writing import write_report
 from subspect.results import ImageRow, Metrics, read_results
+from subspect.statistics import compare
+from subspect.storage import StorageError
 from test_statistics import results_of
 from tiny import QUIET
 
@@ -97,6 +106,55 @@ def test_a_metric_is_the_mean_over_categories_then_over_seeds():
     assert estimate([entry()], "pixel_ap", "scratch") is None
 
 
+def test_seeds_with_different_categories_are_not_averaged():
+    bolt = entry("bolt", 0, pixel_ap=0.4)
+    others = [entry("nut", seed, pixel_ap=0.8) for seed in (1, 2)]
+    found = estimate([bolt, *others], "pixel_ap")
+    assert (found.mean, found.seeds, found.categories) == (0.8, 2, {"nut"})
+
+
+def test_means_over_fewer_categories_or_seeds_than_the_table_has_are_marked():
+    whole = [entry(category, seed) for category in ("bottle", "cable") for seed in (0, 1)]
+    (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("bottle", 1, method="riad")]).tables
+    marks = {name: cells[0].mark for name, cells in table.rows.items()}
+    assert marks == {"dsr": "", "riad": "a"}
+    assert table.remarks == {"a": "mean of 1 of 2 categories"}
+    (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("cable", 0, method="riad")]).tables
+    assert table.remarks == {"a": "1 of 2 seeds"}
+
+
+def pairs(entries):
+    return [(one.first.setting.name, one.second.setting.name) for one in comparisons(run_intervals(entries))]
+
+
+def test_every_two_methods_are_compared_and_every_two_variants_of_one(caplog):
+    others = [entry(method=method) for method in ("draem", "padim", "riad")]
+    assert pairs(others) == [("draem", "padim"), ("draem", "riad"), ("padim", "riad")]
+    dsr = [entry(variant=variant) for variant in ("full", "no upsampling")]
+    assert pairs([others[0], *dsr]) == [("dsr", "draem"), ("dsr", "dsr, no upsampling")]
+    assert pairs([others[0], entry(seed=1)]) == []
+    assert not caplog.records
+    results = others[1].results
+    fewer = replace(
+        others[1], results=replace(results, rows=tuple(replace(r, path=f"x{r.path}") for r in results.rows))
+    )
+    assert pairs([others[0], fewer]) == []
+    assert "no comparison draem − padim, seed 0: two detectors are compared on the same images" in caplog.text
+
+
+def test_shared_replicates_give_what_comparing_alone_gives():
+    scores, truth = [0.1, 0.4, 0.3, 0.9, 0.7, 0.2], [False, False, False, True, True, True]
+    names = [f"/data/{index}.png" for index in range(6)]
+    first = replace(entry(method="dsr"), results=results_of(scores, truth, names=names))
+    second = replace(
+        entry(method="riad"),
+        results=results_of(scores[::-1], truth[::-1], names=[f"/copy{n}" for n in names[::-1]]),
+    )
+    (found,) = comparisons(run_intervals([second, first]))
+    assert found.first is first
+    assert found.differences == compare(first.results, second.results)
+
+
 def figures(entries, number, dataset):
     (table,) = [one for one in paper_tables(entries) if (one.number, one.dataset) == (number, dataset)]
     return table.figures
@@ -142,7 +200,7 @@ def test_ours_stand_where_they_belong():
 def test_an_average_of_all_categories_bears_no_remark():
     categories = {one.category for one in published() if one.table == 3} - {"average"}
     found = figures([entry(category, image_auroc=0.9) for category in categories], 3, "mvtec_ad")
-    assert found["average", "DSR"].ours == Estimate(pytest.approx(0.9), None, 1, ())
+    assert found["average", "DSR"].ours == Estimate(pytest.approx(0.9), None, 1, (), frozenset(categories))
 
 
 def test_other_data_sets_get_ablations_without_published_figures():
@@ -152,6 +210,41 @@ def test_other_data_sets_get_ablations_without_published_figures():
     assert set(found) == {(row, column) for row in rows for column in columns}
     assert {figure.published for figure in found.values()} == {None}
     assert [table.dataset for table in paper_tables(entries) if table.number == 2] == ["ksdd2"]
+    # Two settings are enough, whatever their number.
+    two_shares = [
+        entry("tile", dataset="tiles", variant=f"lambda_s={share}", image_auroc=share) for share in (0.05, 0.1)
+    ]
+    found = figures(two_shares, 5, "tiles")
+    assert {column: figure.ours.mean for (_, column), figure in found.items()} == {
+        "lambda_s=0.05": 0.05, "lambda_s=0.1": 0.1
+    }  # fmt: skip
+    some = [entry("tile", dataset="tiles", anomalies=count, image_ap=count / 10) for count in (0, 7)]
+    found = figures(some, 2, "tiles")
+    assert [found[f"N={count}", "DSR image AP"].ours.mean for count in (0, 7)] == [0, 0.7]
+    with pytest.raises(ValueError, match="not enough values"):
+        figures(two_shares[:1], 5, "tiles")
+
+
+def test_two_names_of_one_method_are_told(caplog):
+    one = entry()
+    paper_tables([one, replace(one, setting=replace(one.setting, label="longer"))])
+    (record,) = caplog.records
+    assert record.getMessage().startswith("mvtec_ad: dsr, longer all are dsr; the paper's tables show one")
+
+
+def test_undefined_metrics_parts_and_negative_numbers_of_pictures(runs, tmp_path):
+    place = tmp_path / "runs/dsr-seed0"
+    shutil.copytree(runs / "squares/data/dsr-seed0", place)
+    values = json.loads((place / "evaluation-whole/results.json").read_text())
+    values["categories"][0]["metrics"]["pixel_ap"] = None
+    (place / "evaluation-whole/results.json").write_text(json.dumps(values))
+    images = (place / "evaluation-whole/images.csv").read_text()
+    (place / "evaluation-whole/images.csv").write_text(images.replace(",\n", ",roll\n"))
+    text = write_report([tmp_path / "runs"], tmp_path / "report", pictures=0).read_text()
+    assert "nan to nan" not in text
+    assert "(whole parts, of seed 0 1 normal and 1 anomalous ones, resampled)" in text
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        write_report([tmp_path / "runs"], tmp_path / "negative", pictures=-1)
 
 
 @pytest.mark.parametrize(
@@ -202,13 +295,60 @@ def test_images_are_chosen_by_score():
     assert [row.path for _, row in telling_images(rows, 2)][:2] == ["bad5", "bad4"]
 
 
+@pytest.mark.parametrize(
+    ("method", "preset", "settings", "grid", "expected"),
+    [
+        ("padim", "fast", [], "", "padim: preset fast"),  # without a grid nothing records the preset
+        ("dsr", "fast", ["detection_stage.steps=149600"], "", "dsr: preset fast"),
+        ("dsr", "paper", [], "", ""),
+        ("dsr", "paper", [], "paper", ""),
+        (
+            "dsr", "paper", ["detection_stage.batch_size=1"], "paper", "dsr: batch size 1 instead of 8"
+        ),
+        (
+            "dsr", "paper", ["detection_stage.learning_rate=0.1"], "",
+            "dsr: other settings (detection_stage.learning_rate)",
+        ),
+    ],
+)  # fmt: skip
+def test_whatever_is_not_the_papers_is_named(method, preset, settings, grid, expected):
+    assert budget(method, configure(find_preset(method, preset), settings=settings), grid) == expected
+
+
+def test_a_variant_is_named_by_itself_but_for_its_training():
+    config = replace(PRESETS["paper"], refine=False)
+    assert budget("dsr", config, "paper", variant=True) == ""
+    assert budget("dsr", config, "paper") == "dsr: other settings (refine)"
+    slow = replace(config, detection_stage=replace(config.detection_stage, learning_rate=1e-5))
+    expected = "dsr: other settings (detection_stage.learning_rate)"
+    assert budget("dsr", slow, "paper", variant=True) == expected
+
+
 def test_entries_are_the_runs_with_their_budgets(runs):
     entries = read_entries([runs])
     assert [(e.setting.name, e.seed) for e in entries] == [
         ("draem", 0), ("draem", 1), ("dsr", 0), ("dsr", 1), ("dsr, no upsampling", 0), ("dsr, no upsampling", 1)
     ]  # fmt: skip
-    assert entries[0].budget == "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256"
+    assert entries[0].budget == (
+        "draem: preset fast, 2 of 21,000 steps, images of 64x64 instead of 256x256, batch size 2 instead of 8,"
+        " other settings (reconstructive_width, discriminative_width, training_crop)"
+    )
     assert {e.setting.dataset for e in entries} == {"squares"}
+
+
+def test_runs_that_a_report_cannot_tell_apart_are_refused(runs, tmp_path):
+    """Another grid's run of the same name would replace the first in every mean."""
+    here = runs / "squares/data/dsr-seed0/evaluation-whole"
+    there = tmp_path / "other/dsr-seed0"
+    shutil.copytree(here.parent, there)
+    with pytest.raises(ValueError, match="report them apart") as refused:
+        read_entries([runs, tmp_path])
+    assert str(here) in str(refused.value)
+    assert str(there / "evaluation-whole") in str(refused.value)
+    # Under another name it is a method of its own.
+    cell = json.loads((there / "cell.json").read_text())
+    (there / "cell.json").write_text(json.dumps({**cell, "method": "longer"}))
+    assert len(read_entries([runs, tmp_path])) == 7
 
 
 def test_the_report_holds_the_figures_of_the_runs(report, runs):
@@ -290,6 +430,18 @@ def test_a_report_overwrites_nothing_and_needs_runs(report, runs, tmp_path, caps
     assert not (tmp_path / "new").exists()
 
 
+def test_a_report_that_fails_half_way_leaves_nothing_that_refuses_the_next(runs, tmp_path):
+    place = tmp_path / "runs/dsr-seed0"
+    shutil.copytree(runs / "squares/data/dsr-seed0", place)
+    weights = (place / "detector/weights.safetensors").read_bytes()
+    (place / "detector/weights.safetensors").write_bytes(b"damaged")
+    with pytest.raises(StorageError, match="cannot be used"):
+        write_report([tmp_path / "runs"], tmp_path / "report")
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    (place / "detector/weights.safetensors").write_bytes(weights)
+    assert write_report([tmp_path / "runs"], tmp_path / "report").is_file()
+
+
 def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, caplog):
     shutil.copytree(runs / "squares/data/dsr-seed0", tmp_path / "runs/dsr-seed0")
     record = tmp_path / "runs/dsr-seed0/run.json"
@@ -299,6 +451,7 @@ def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, cap
     page = write_report([tmp_path / "runs"], tmp_path / "report")
     assert "no pictures of data" in caplog.text
     assert "img" not in Addresses(page.read_text()).tags
+    assert not any("saw" in heading for heading in Addresses(page.read_text()).headings)
     shutil.rmtree(tmp_path / "runs/dsr-seed0/detector")
     without = write_report([tmp_path / "runs"], tmp_path / "without")
     assert "img" not in Addresses(without.read_text()).tags
@@ -308,13 +461,17 @@ def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, cap
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def browse(page: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
+WIDTH, HEIGHT = 1400, 2400
+
+
+def browse(page: Path, folder: Path, *more: str, height: int = HEIGHT) -> subprocess.CompletedProcess:
     """Headless Chromium without a network."""
     flags = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--hide-scrollbars",  # they would narrow the page in low windows only
         "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=3000",
-        f"--user-data-dir={folder / 'profile'}", "--window-size=1400,2400",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={WIDTH},{height}",
     ]  # fmt: skip
     environment = {**os.environ, "HOME": str(folder)}
     return subprocess.run(
@@ -329,11 +486,14 @@ def browse(page: Path, folder: Path, *more: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_page_in_a_browser(report, tmp_path):
-    """Every section fills its place in the screenshot, and a click on a head sorts its table."""
+    """Sections, charts and pictures are on a screenshot in their places; a click on a head sorts its table."""
     text = (report / "index.html").read_text()
     probe = """<script>
-      const places = [...document.querySelectorAll("section")].map(s => s.getBoundingClientRect());
-      const boxes = places.map(p => [p.left, p.top, p.right, p.bottom].map(Math.round));
+      const box = p => [p.left, p.top, p.right, p.bottom].map(Math.round);
+      const boxes = {};
+      for (const kind of ["section", "svg", "img"])
+        boxes[kind] = [...document.querySelectorAll(kind)].map(e => box(e.getBoundingClientRect()));
+      const height = document.documentElement.scrollHeight;
       const shown = [...document.images].every(i => i.complete && i.naturalWidth > 0);
       const charts = [...document.querySelectorAll("svg")].map(s => s.getBoundingClientRect().width);
       const head = document.querySelector("thead th[tabindex]"), sorted = [];
@@ -341,7 +501,7 @@ def test_the_page_in_a_browser(report, tmp_path):
         head.click();
         sorted.push([...head.closest("table").tBodies[0].rows].map(r => r.cells[0].textContent.trim()));
       }
-      document.title = JSON.stringify({boxes, shown, charts, sorted});
+      document.title = JSON.stringify({boxes, height, shown, charts, sorted});
     </script></body>"""
     probed = tmp_path / "probed.html"
     probed.write_text(text.replace("</body>", probe))
@@ -359,11 +519,24 @@ def test_the_page_in_a_browser(report, tmp_path):
     }
     assert [means[name] for name in down] == sorted(means.values(), reverse=True)
     assert [means[name] for name in up] == sorted(means.values())
-    browse(report / "index.html", tmp_path, f"--screenshot={tmp_path / 'page.png'}")
-    screenshot = np.asarray(Image.open(tmp_path / "page.png").convert("L"))
-    assert screenshot.shape == (2400, 1400)
-    for left, top, right, bottom in found["boxes"]:
-        assert 0 <= left < right <= 1400, "a section reaches beyond the window"
-        if bottom <= 2400:
-            # Not an empty card: text and lines are far from the ground.
-            assert screenshot[top:bottom, left:right].std() > 8
+    check_screenshot(report / "index.html", tmp_path, found["boxes"], found["height"])
+
+
+def check_screenshot(page: Path, folder: Path, boxes: dict, height: int) -> None:
+    """The whole page in one window: no section or chart is blank, and every picture is the one embedded."""
+    browse(page, folder, f"--screenshot={folder / 'page.png'}", height=height)
+    screenshot = np.asarray(Image.open(folder / "page.png").convert("L")).astype(float)
+    assert screenshot.shape == (height, WIDTH)
+    texts = Addresses(page.read_text())
+    assert len(boxes["section"]) == len(texts.headings) == 7
+    assert len(boxes["svg"]) == 2
+    for left, top, right, bottom in boxes["section"] + boxes["svg"]:
+        assert 0 <= left < right <= WIDTH, "a section reaches beyond the window"
+        # Not an empty card: text and lines are far from the ground.
+        assert screenshot[top:bottom, left:right].std() > 8
+    sources = [one for one in texts.found if one.startswith("data:image/")]
+    for (left, top, right, bottom), source in zip(boxes["img"], sources, strict=True):
+        embedded = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("L")
+        resized = np.asarray(embedded.resize((right - left, bottom - top))).astype(float)
+        # Up to the scaling of the browser and a line at the border.
+        assert np.abs(screenshot[top:bottom, left:right] - resized).mean() < 12

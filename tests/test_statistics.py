@@ -67,6 +67,45 @@ def test_resamples_keep_the_number_of_images_of_each_kind():
     np.testing.assert_array_equal(times, resample(truth, 4000, seed=1))
 
 
+def test_images_of_one_part_count_as_one():
+    """Every image three times over is no news: the very same replicates, and no narrower intervals."""
+    maps, masks = noisy_maps(16, 2.0, seed=0)
+    truth = [mask.any() for mask in masks]
+    scores = np.random.default_rng(1).normal(size=16) + truth
+    once = results_of(scores, truth, maps, masks)
+    lists = ([one for one in values for _ in range(3)] for values in (scores, truth, maps, masks))
+    thrice = results_of(*lists, [f"{place}.png" for place in range(48)])
+    in_parts = replace(
+        thrice, rows=tuple(replace(row, part=f"tile {place // 3}") for place, row in enumerate(thrice.rows))
+    )
+    ours, expected = bootstrap(in_parts, 300), bootstrap(once, 300)
+    np.testing.assert_allclose(ours[:, :3], expected[:, :3])
+    np.testing.assert_allclose(
+        ours[:, 3:], expected[:, 3:], atol=0.003
+    )  # the bins' error, see subspect.histograms
+    apart = bootstrap(thrice, 300).std(0) / bootstrap(once, 300).std(0)
+    assert apart[0] == pytest.approx(1 / math.sqrt(3), rel=0.15)  # 300 resamples know a spread to 4 %
+
+
+def test_the_spread_over_parts_of_different_sizes_is_that_of_brute_force():
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(1, 9, 40)
+    part = np.repeat(np.arange(40), sizes)
+    truth = part % 2 == 1
+    scores = rng.normal(size=40)[part] + 0.3 * rng.normal(size=part.size) + 0.8 * truth
+    found = results_of(scores, truth)
+    rows = tuple(replace(row, part=f"tile {one}") for row, one in zip(found.rows, part, strict=True))
+    members = [np.flatnonzero(part == one) for one in range(40)]
+    brute = []
+    for _ in range(1500):
+        drawn_parts = [one for kind in (0, 1) for one in rng.choice(np.arange(kind, 40, 2), 20)]
+        chosen = np.concatenate([members[one] for one in drawn_parts])
+        brute.append(roc_auc_score(truth[chosen], scores[chosen]))
+    ours = bootstrap(replace(found, rows=rows), 3000)[:, 0]
+    assert ours.std() == pytest.approx(np.std(brute), rel=0.08)  # 1500 resamples know a spread to 2 %
+    assert bootstrap(found, 1500)[:, 0].std() < 0.7 * np.std(brute)
+
+
 def test_the_interval_is_that_of_scipy():
     scores, truth = drawn(60, 40, 1.0, seed=3)
     ours = intervals(bootstrap(results_of(scores, truth), 4000))[0]
@@ -148,6 +187,15 @@ def test_comparing_a_detector_with_itself_finds_nothing_in_any_order():
         assert found.p_value == 1
 
 
+def test_a_copy_of_the_data_set_elsewhere_holds_the_same_images():
+    scores, truth = drawn(20, 20, 1.0, seed=2)
+    names = [f"{kind}/{index}.png" for kind in ("good", "hole") for index in range(20)]
+    here, there = (
+        results_of(scores, truth, names=[f"{root}/{name}" for name in names]) for root in ("/a/data", "b")
+    )
+    assert compare(here, there, 50)["image_auroc"].value == 0
+
+
 def test_a_pairing_sees_what_two_intervals_do_not():
     """Scores that differ by a small constant gain on anomalous images: the difference is never below zero."""
     scores, truth = drawn(100, 100, 1.0, seed=6)
@@ -177,5 +225,7 @@ def test_other_images_are_not_compared():
     other = results_of(scores, truth, names=[f"{index}.png" for index in range(1, 11)])
     with pytest.raises(ValueError, match=r"2 are of one only, e\.g\. 0\.png"):
         compare(first, other)
+    with pytest.raises(ValueError, match="same parts"):
+        compare(first, replace(first, rows=tuple(replace(row, part="tile") for row in first.rows)))
     with pytest.raises(ValueError, match="one protocol only, got whole and paper"):
         compare(first, replace(first, protocol="paper"))

@@ -11,7 +11,7 @@ from subspect.evaluation import evaluate
 from subspect.export.combinations import ExportOptions
 from subspect.export.exporting import export_detector
 from subspect.export.pictures import Part, list_parts, read_part
-from subspect.gallery import examine
+from subspect.gallery import examine_image
 from subspect.inspection import inspect_files
 from subspect.loading import load
 from subspect.prediction import DetectorInspector
@@ -94,7 +94,7 @@ def test_evaluation_compares_pixels_at_the_size_of_the_pictures(table):
 
 def test_inner_pictures_are_blended(table):
     inspector = DetectorInspector(BrightnessDetector(tiling=TILING))
-    (inner,) = examine(inspector, table.samples[2]).inner.values()
+    (inner,) = examine_image(inspector, table.samples[2]).inner.values()
     np.testing.assert_array_equal(inner, 255 - np.asarray(Image.open(table.samples[2].path)))
 
 

@@ -10,7 +10,7 @@ from subspect.datasets.table import Sample, Table
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
 from subspect.evaluation import evaluate
-from subspect.gallery import case
+from subspect.gallery import gallery_row
 from subspect.inspection import inspect_files
 from subspect.pages import MetricsTable, Row, Section, write_page
 from subspect.prediction import DetectorInspector
@@ -101,4 +101,4 @@ def _rows(detector: Detector, table: Table) -> list[Row]:
     shown: dict[str, list[Sample]] = {}
     for sample in table:
         shown.setdefault(sample.defect, []).append(sample)
-    return [case(inspector, sample) for kind in shown.values() for sample in kind[:_EXAMPLES]]
+    return [gallery_row(inspector, sample) for kind in shown.values() for sample in kind[:_EXAMPLES]]

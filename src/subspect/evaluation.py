@@ -31,7 +31,6 @@ def evaluate(
     *,
     protocol: Protocol = "whole",
     device: torch.device | str = "cpu",
-    batch_size: int | None = None,
 ) -> Results:
     """Evaluates a detector on the test split of one category.
 
@@ -40,7 +39,6 @@ def evaluate(
         table: Samples of one category; those of other splits are left out.
         protocol: How maps and masks are compared, see `Protocol`.
         device: For example ``cpu`` or ``cuda``.
-        batch_size: Images read at once; it has no influence on the results.
 
     Raises:
         ValueError: There are no test images, several categories, an unknown protocol, or one that the
@@ -52,14 +50,14 @@ def evaluate(
     detector = detector.to(device).eval()
     pixels: dict[str, PixelScores] = {defect: PixelScores() for defect in _kinds(samples)}
     scores: list[float] = []
-    at_once = batch_size or pictures_at_once(detector.config.tiling)
+    at_once = pictures_at_once(detector.config.tiling)
     for start in range(0, len(samples), at_once):
         batch = samples[start : start + at_once]
         pictures = [read_image(sample.path) for sample in batch]
         for sample, picture, scored in zip(batch, pictures, predict(detector, pictures, device), strict=True):
             scores.append(scored.score)
             if _has_truth(sample):
-                anomaly_map, mask = align(scored.anomaly_map, _mask(sample, picture.shape[:2]), protocol)
+                anomaly_map, mask = align(scored.anomaly_map, read_truth(sample, picture.shape[:2]), protocol)
                 pixels[sample.defect].add(anomaly_map, mask)
     return _gather(samples, scores, pixels, detector, protocol)
 
@@ -77,6 +75,13 @@ def align(anomaly_map: FloatArray, mask: BoolArray, protocol: Protocol) -> tuple
     top, left = (size[0] - PAPER_CROP) // 2, (size[1] - PAPER_CROP) // 2
     centre = slice(top, top + PAPER_CROP), slice(left, left + PAPER_CROP)
     return anomaly_map[centre], (share >= 254.5 / 255)[centre]
+
+
+def read_truth(sample: Sample, size: tuple[int, ...]) -> BoolArray:
+    """Where a sample is defective ``(H, W)``; nowhere, at the size given, without a mask."""
+    if not sample.mask_paths:
+        return np.zeros(size, dtype=bool)
+    return read_mask(sample.mask_paths, sample.mask_level)
 
 
 def _check(detector: Detector, table: Table, protocol: str) -> None:
@@ -106,13 +111,6 @@ def _has_truth(sample: Sample) -> bool:
     return bool(sample.mask_paths) or not sample.anomalous
 
 
-def _mask(sample: Sample, size: tuple[int, ...]) -> BoolArray:
-    """The truth of a sample; all False, at the size of the image, for a normal one."""
-    if not sample.anomalous:
-        return np.zeros(size, dtype=bool)
-    return read_mask(sample.mask_paths, sample.mask_level)
-
-
 def _gather(
     samples: Sequence[Sample],
     scores: Sequence[float],
@@ -122,7 +120,6 @@ def _gather(
 ) -> Results:
     """The results, from the scores of all images and the pixels of each kind."""
     kinds = [kind for kind in pixels if kind != NORMAL]
-    everything = sum((pixels[kind] for kind in kinds), pixels[NORMAL])
     defects = [sample.defect for sample in samples]
     threshold = detector.calibration.threshold if detector.calibration else None
     counted = [
@@ -134,12 +131,13 @@ def _gather(
     return Results(
         category=samples[0].category,
         protocol=protocol,
-        overall=_metrics(scores, [defect != NORMAL for defect in defects], everything),
+        overall=_metrics(scores, [defect != NORMAL for defect in defects], *pixels.values()),
         by_defect={
             kind: _metrics(
                 [score for score, defect in zip(scores, defects, strict=True) if defect in (kind, NORMAL)],
                 [defect == kind for defect in defects if defect in (kind, NORMAL)],
-                pixels[NORMAL] + pixels[kind],
+                pixels[NORMAL],
+                pixels[kind],
             )
             for kind in kinds
         },
@@ -147,15 +145,21 @@ def _gather(
         without_mask=sum(not _has_truth(sample) for sample in samples),
         threshold=threshold,
         rows=tuple(
-            ImageRow(str(sample.path), sample.defect, score, _verdict(score, threshold))
+            ImageRow(
+                str(sample.path),
+                sample.defect,
+                score,
+                _verdict(score, threshold),
+                sample.part or sample.group,
+            )
             for sample, score in zip(samples, scores, strict=True)
         ),
-        pixels=count_pixels(everything, counted),
+        pixels=count_pixels(PixelScores([one for kind in pixels.values() for one in kind.images]), counted),
     )
 
 
-def _metrics(scores: Sequence[float], anomalous: Sequence[bool], pixels: PixelScores) -> Metrics:
-    return Metrics(*image_metrics(scores, anomalous), *pixels.compute())
+def _metrics(scores: Sequence[float], anomalous: Sequence[bool], *pixels: PixelScores) -> Metrics:
+    return Metrics(*image_metrics(scores, anomalous), *pixels[0].compute(*pixels[1:]))
 
 
 def _verdict(score: float, threshold: float | None) -> str:

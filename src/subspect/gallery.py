@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
-from subspect.images import read_image, read_mask
+from subspect.evaluation import read_truth
+from subspect.images import read_image
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import Picture, as_rgb, draw_outline, grid, heat, overlay_heat, save_picture
 from subspect.prediction import DetectorInspector
@@ -48,7 +49,7 @@ class Case:
     truth: Picture
 
 
-def examine(inspector: DetectorInspector, sample: Sample) -> Case:
+def examine_image(inspector: DetectorInspector, sample: Sample) -> Case:
     """Inspects one image and draws what was seen."""
     picture = read_image(sample.path)
     inspection = inspector(picture)
@@ -65,13 +66,13 @@ def examine(inspector: DetectorInspector, sample: Sample) -> Case:
         heat(inspection.anomaly_map, inspector.map_threshold),
         draw_outline(picture, inside),
         overlay_heat(picture, inspection.anomaly_map, inspector.map_threshold),
-        as_rgb(_truth(sample, picture.shape[:2])),
+        as_rgb(read_truth(sample, picture.shape[:2])),
     )
 
 
-def case(inspector: DetectorInspector, sample: Sample) -> Row:
+def gallery_row(inspector: DetectorInspector, sample: Sample) -> Row:
     """One image as a row of a gallery, with its ground truth."""
-    seen = examine(inspector, sample)
+    seen = examine_image(inspector, sample)
     pictures: Arrays = {
         "input": seen.picture,
         **seen.inner,
@@ -125,7 +126,7 @@ def write_gallery(
     samples = {str(sample.path): sample for sample in table}
     sections = []
     for name, rows in telling_cases(results, count).items():
-        cases = [case(inspector, samples[row.path]) for row in rows]
+        cases = [gallery_row(inspector, samples[row.path]) for row in rows]
         sections.append(Section(name.capitalize(), _EXPLANATIONS[name], [], cases))
         if cases:
             strips = [{**row.pictures} for row in cases]
@@ -139,12 +140,6 @@ _EXPLANATIONS = {
     "misses": "Anomalous images that were not found, lowest score first.",
     "false alarms": "Normal images that were called anomalous, highest score first.",
 }
-
-
-def _truth(sample: Sample, size: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    if not sample.mask_paths:
-        return np.zeros(size, dtype=np.bool_)
-    return read_mask(sample.mask_paths, sample.mask_level)
 
 
 def _inner_pictures(inspector: DetectorInspector, picture: FloatArray) -> Arrays:

@@ -30,7 +30,15 @@ EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 class ImageMetrics(NamedTuple):
-    """Image-level metrics, each in [0, 1] or nan."""
+    """Image-level metrics, each in [0, 1] or nan.
+
+    Attributes:
+        image_auroc: Area under the receiver operating characteristic: P(anomalous outscores normal), ties
+            counted half.
+        image_ap: Average precision: the sum over thresholds of (recall gained) x precision, not interpolated.
+        image_f1_max: The highest F1 of any threshold; it uses the test labels, so it is an upper bound, not a
+            promise.
+    """
 
     image_auroc: float
     image_ap: float
@@ -46,7 +54,17 @@ class ImageCurves(NamedTuple):
 
 
 class PixelMetrics(NamedTuple):
-    """Pixel-level metrics, each in [0, 1] or nan."""
+    """Pixel-level metrics, the pixels of all images pooled, each in [0, 1] or nan.
+
+    Attributes:
+        pixel_auroc: Area under the receiver operating characteristic.
+        pixel_ap: Average precision.
+        pixel_aupro: Normalised area under the per-region-overlap curve to 30 % false positives; never above 1.
+            The overlap at a threshold is the mean, over the 8-connected components of all masks, of the share
+            of a component that is detected, so small defects count as much as large ones (Bergmann et al.,
+            "The MVTec anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also
+            where it is cut off at the limit.
+    """
 
     pixel_auroc: float
     pixel_ap: float
@@ -89,30 +107,6 @@ def image_metrics(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageMetri
     return ImageMetrics(_area(steps, 0), _average_precision(steps), float(f1.max()))
 
 
-def image_auroc(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """Area under the receiver operating characteristic: P(anomalous outscores normal), ties counted half.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_auroc
-
-
-def image_ap(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """Average precision: the sum over thresholds of (recall gained) x precision, not interpolated.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_ap
-
-
-def image_f1_max(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> float:
-    """The highest F1 of any threshold; it uses the test labels, so it is an upper bound, not a promise.
-
-    Arguments and errors as for `image_metrics`.
-    """
-    return image_metrics(scores, anomalous).image_f1_max
-
-
 def image_curves(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> ImageCurves:
     """What each threshold detects, for drawing; empty where a class is absent.
 
@@ -146,27 +140,6 @@ def pixel_metrics(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.Arr
     return pixels.compute()
 
 
-def pixel_auroc(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Area under the receiver operating characteristic over all pixels; arguments as for `pixel_metrics`."""
-    return pixel_metrics(anomaly_maps, masks).pixel_auroc
-
-
-def pixel_ap(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Average precision over all pixels; arguments as for `pixel_metrics`."""
-    return pixel_metrics(anomaly_maps, masks).pixel_ap
-
-
-def pixel_aupro(anomaly_maps: Iterable[npt.ArrayLike], masks: Iterable[npt.ArrayLike]) -> float:
-    """Normalised area under the per-region-overlap curve to 30 % false positives; never above 1.
-
-    The overlap at a threshold is the mean, over the 8-connected components of all masks, of the share of a
-    component that is detected, so small defects count as much as large ones (Bergmann et al., "The MVTec
-    anomaly detection dataset", IJCV 2021). Between thresholds the curve is linear, also where it is cut off
-    at the limit. Arguments as for `pixel_metrics`.
-    """
-    return pixel_metrics(anomaly_maps, masks).pixel_aupro
-
-
 class ImagePixels(NamedTuple):
     """The pixel scores of one image.
 
@@ -184,8 +157,8 @@ class ImagePixels(NamedTuple):
 class PixelScores:
     """Gathers pixel scores one image at a time, keeping four bytes a normal pixel and no maps.
 
-    Two collections can be united with ``+``, which shares their arrays instead of copying them: the normal
-    images of a test set serve every kind of defect.
+    The normal scores are sorted when metrics are first computed and kept so: the normal images of a test set
+    serve every kind of defect.
 
     Attributes:
         images: What was added, in order.
@@ -193,6 +166,7 @@ class PixelScores:
 
     def __init__(self, images: Sequence[ImagePixels] = ()) -> None:
         self.images = list(images)
+        self._sorted: FloatArray | None = None
 
     def add(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
         """Adds one image.
@@ -211,22 +185,28 @@ class PixelScores:
         _refuse_nan(scores)
         weights = _component_weights(defective) if defective.any() else np.empty(0)
         self.images.append(ImagePixels(scores[~defective], scores[defective], weights))
+        self._sorted = None
 
-    def __add__(self, other: PixelScores) -> PixelScores:
-        """The pixels of both."""
-        return PixelScores(self.images + other.images)
-
-    def compute(self) -> PixelMetrics:
-        """The metrics of all pixels added so far."""
-        if not all(any(image[kind].size for image in self.images) for kind in (0, 1)):
+    def compute(self, *others: PixelScores) -> PixelMetrics:
+        """The metrics of all pixels added so far, pooled with those of others."""
+        collections = (self, *others)
+        images = [image for one in collections for image in one.images]
+        if not all(any(image[kind].size for image in images) for kind in (0, 1)):
             return PixelMetrics(np.nan, np.nan, np.nan)
-        weights = np.concatenate([image.weights for image in self.images])
+        weights = np.concatenate([image.weights for image in images])
         steps = _steps(
-            np.concatenate([image.normal for image in self.images]),
-            np.concatenate([image.defective for image in self.images]),
+            [one._sorted_normals() for one in collections],
+            np.concatenate([image.defective for image in images]),
             np.stack([np.ones_like(weights), weights], axis=1),
         )
         return PixelMetrics(_area(steps, 0), _average_precision(steps), _area(steps, 1, limit=AUPRO_LIMIT))
+
+    def _sorted_normals(self) -> FloatArray:
+        if self._sorted is None:
+            none = np.empty(0, dtype=np.float32)
+            self._sorted = np.concatenate([none, *(image.normal for image in self.images)])
+            self._sorted.sort()
+        return self._sorted
 
 
 def _component_weights(defective: BoolArray) -> npt.NDArray[np.float64]:
@@ -246,7 +226,7 @@ def _image_steps(scores: npt.ArrayLike, anomalous: npt.ArrayLike) -> _Steps | No
     if truth.all() or not truth.any():
         return None
     positives = values[truth]
-    return _steps(values[~truth], positives, np.ones((positives.size, 1)))
+    return _steps([np.sort(values[~truth])], positives, np.ones((positives.size, 1)))
 
 
 def _refuse_nan(scores: FloatArray) -> None:
@@ -254,18 +234,18 @@ def _refuse_nan(scores: FloatArray) -> None:
         raise ValueError("an anomaly score is not a number (nan); scores without an order have no metrics")
 
 
-def _steps(normal: FloatArray, anomalous: FloatArray, weights: npt.NDArray[np.float64]) -> _Steps:
-    """Counts what each threshold detects; ``normal`` is sorted in place (it may be hundreds of megabytes)."""
-    normal.sort()
+def _steps(normals: Sequence[FloatArray], anomalous: FloatArray, weights: npt.NDArray[np.float64]) -> _Steps:
+    """Counts what each threshold detects; ``normals`` are arrays each sorted in itself."""
+    total = sum(one.size for one in normals)
     order = np.argsort(anomalous)[::-1]
     descending = anomalous[order]
     last_of_ties = np.append(descending[1:] != descending[:-1], True)
     thresholds = descending[last_of_ties]
     return _Steps(
-        false_above=normal.size - np.searchsorted(normal, thresholds, side="right"),
-        false_from=normal.size - np.searchsorted(normal, thresholds, side="left"),
+        false_above=total - sum(np.searchsorted(one, thresholds, side="right") for one in normals),
+        false_from=total - sum(np.searchsorted(one, thresholds, side="left") for one in normals),
         detected=np.cumsum(weights[order], axis=0)[last_of_ties],
-        normals=normal.size,
+        normals=total,
     )
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -59,12 +60,21 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class ImageRow:
-    """The outcome for one image; the verdict is empty where the detector has no calibration."""
+    """The outcome for one image.
+
+    Attributes:
+        path: The image file.
+        defect: ``good`` for a normal image, otherwise the kind of defect.
+        score: Its anomaly score.
+        verdict: ``anomalous`` or ``normal``; empty where the detector has no calibration.
+        part: What images of the same part share; they are no independent outcomes. Empty: on its own.
+    """
 
     path: str
     defect: str
     score: float
     verdict: str
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +106,12 @@ class Results:
     @property
     def false_alarm_rate(self) -> float:
         """Share of the normal images above the threshold; nan without any, or without a threshold."""
-        return self._share_above(row.score for row in self.rows if row.defect == NORMAL)
+        return _share_called_anomalous(row for row in self.rows if row.defect == NORMAL)
 
     @property
     def detection_rate(self) -> float:
         """Share of the anomalous images above the threshold; nan without any, or without a threshold."""
-        return self._share_above(row.score for row in self.rows if row.defect != NORMAL)
-
-    def _share_above(self, scores: Iterable[float]) -> float:
-        above = [score > self.threshold for score in scores] if self.threshold is not None else []
-        return float(np.mean(above)) if above else math.nan
+        return _share_called_anomalous(row for row in self.rows if row.defect != NORMAL)
 
     def to_dict(self) -> dict[str, Any]:
         """All but rows and pixels, as values JSON can hold; what is undefined is None."""
@@ -164,8 +170,13 @@ def write_results(results: Sequence[Results], folder: Path) -> None:
     ``results.json``, written last, the metrics of each category and their mean.
 
     Raises:
+        ValueError: Two are of the same category; nothing is written then.
         FileExistsError: One of them is there already; nothing is written then.
     """
+    counts_of = Counter(one.category for one in results)
+    twice = [category for category, count in counts_of.items() if count > 1]
+    if twice:
+        raise ValueError(f"several results of {', '.join(twice)}; a folder holds one a category")
     existing = [name for name in FILES if (folder / name).exists()]
     if existing:
         raise FileExistsError(f"{folder} already holds {', '.join(existing)}; choose another folder")
@@ -207,12 +218,18 @@ def _from_dict(values: Mapping[str, Any], rows: Iterable[Mapping[str, str]], cou
         without_mask=values["anomalous_images_without_mask"],
         threshold=values["threshold"],
         rows=tuple(
-            ImageRow(row["path"], row["defect"], float(row["score"]), row["verdict"])
+            # Results of before parts were written lack the column.
+            ImageRow(row["path"], row["defect"], float(row["score"]), row["verdict"], row.get("part", ""))
             for row in rows
             if row["category"] == category
         ),
         pixels=PixelHistograms(*(counts[f"{category}/{one.name}"] for one in fields(PixelHistograms))),
     )
+
+
+def _share_called_anomalous(rows: Iterable[ImageRow]) -> float:
+    called = [row.verdict == "anomalous" for row in rows if row.verdict]
+    return float(np.mean(called)) if called else math.nan
 
 
 def _arrays(pixels: PixelHistograms) -> dict[str, Any]:
@@ -257,8 +274,10 @@ def _render(title: str, first_column: str, lines: Mapping[str, Metrics]) -> str:
 def _csv(results: Sequence[Results]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category", "path", "defect", "score", "verdict"])
+    writer.writerow(["category", "path", "defect", "score", "verdict", "part"])
     writer.writerows(
-        [one.category, row.path, row.defect, row.score, row.verdict] for one in results for row in one.rows
+        [one.category, row.path, row.defect, row.score, row.verdict, row.part]
+        for one in results
+        for row in one.rows
     )
     return text.getvalue()

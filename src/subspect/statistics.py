@@ -2,8 +2,10 @@
 
 Both rest on the bootstrap over images: test images are drawn again with replacement, normal and anomalous ones
 apart, so that every resample has as many of each as the test set; all pixels of an image come and go together.
-An interval says how far the metric would move with another test set of that size from the same source. It says
-nothing of another training: for that, look at the spread over seeds.
+Images of one part, such as the shots of a tile, fail and succeed together, so whole parts are drawn where the
+results tell them (``ImageRow.part``): single images would make the intervals far too narrow. An interval says
+how far the metric would move with another test set of that size from the same source. It says nothing of
+another training: for that, look at the spread over seeds.
 
 Image metrics of a resample are exact. Pixel metrics are computed from counts in bins, see
 `subspect.histograms`, which says how exact that is; their interval is moved by the difference between the
@@ -15,8 +17,10 @@ with two classes that a detector separates perfectly, they have no width, which 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import NamedTuple
 
 import numpy as np
@@ -57,13 +61,32 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def resample(anomalous: npt.ArrayLike, count: int, seed: int) -> IntArray:
-    """Draws images with replacement, normal and anomalous ones apart.
+def drawn_together(anomalous: npt.ArrayLike, parts: Sequence[str] | None = None) -> tuple[IntArray, IntArray]:
+    """What is drawn as one, normal and anomalous images apart: the images of a part, or single ones.
+
+    Args:
+        anomalous: ``(N,)``, True for images with a defect.
+        parts: The part of each image, empty for one on its own; None if all are.
+
+    Returns:
+        For normal and anomalous images ``(N_kind,)``: the number of the part of each, from 0 in order of
+        appearance.
+    """
+    truth = np.asarray(anomalous, dtype=bool)
+    keys: Sequence[object] = [
+        part or place for place, part in enumerate(parts if parts is not None else [""] * truth.size)
+    ]
+    return _numbered(keys, np.flatnonzero(~truth)), _numbered(keys, np.flatnonzero(truth))
+
+
+def resample(anomalous: npt.ArrayLike, count: int, seed: int, parts: Sequence[str] | None = None) -> IntArray:
+    """Draws images, or whole parts, with replacement, normal and anomalous ones apart.
 
     Args:
         anomalous: ``(N,)``, True for images with a defect.
         count: How many resamples.
         seed: Decides them.
+        parts: The part of each image, empty for one on its own; None if all are.
 
     Returns:
         ``(count, N)``: how often each image is drawn.
@@ -71,12 +94,18 @@ def resample(anomalous: npt.ArrayLike, count: int, seed: int) -> IntArray:
     truth = np.asarray(anomalous, dtype=bool)
     rng = np.random.default_rng(seed)
     times = np.zeros((count, truth.size), dtype=np.int64)
-    for kind in (False, True):
-        places = np.flatnonzero(truth == kind)
-        if places.size:
-            even = np.full(places.size, 1 / places.size)
-            times[:, places] = rng.multinomial(places.size, even, size=count)
+    for kind, numbers in zip((False, True), drawn_together(truth, parts), strict=True):
+        if numbers.size:
+            total = int(numbers.max()) + 1
+            drawn = rng.multinomial(total, np.full(total, 1 / total), size=count)
+            times[:, truth == kind] = drawn[:, numbers]
     return times
+
+
+def _numbered(keys: Sequence[object], places: IntArray) -> IntArray:
+    """The keys at these places as numbers, in order of appearance."""
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(keys[place], len(numbers)) for place in places], dtype=np.int64)
 
 
 def image_metrics_of(scores: npt.ArrayLike, anomalous: npt.ArrayLike, times: npt.ArrayLike) -> FloatArray:
@@ -104,7 +133,7 @@ def image_metrics_of(scores: npt.ArrayLike, anomalous: npt.ArrayLike, times: npt
 
 
 def bootstrap(results: Results, count: int = RESAMPLES, seed: int = 0) -> FloatArray:
-    """All metrics ``(count, 6)`` of resampled test images, in the order of ``HEADINGS``.
+    """All metrics ``(count, 6)`` of resampled test images or parts, in the order of ``HEADINGS``.
 
     Results on the same images in the same order get the same resamples from the same seed.
     """
@@ -112,7 +141,7 @@ def bootstrap(results: Results, count: int = RESAMPLES, seed: int = 0) -> FloatA
     scores = np.array([row.score for row in results.rows])
     pixels = results.pixels
     replicates = []
-    for times in _parts(resample(anomalous, count, seed)):
+    for times in _few_at_once(resample(anomalous, count, seed, [row.part for row in results.rows])):
         of_images = image_metrics_of(scores, anomalous, times)
         of_pixels = pixel_metrics_of(pixels, times[:, pixels.rows])
         replicates.append(np.concatenate([of_images, of_pixels], axis=1))
@@ -141,39 +170,77 @@ def compare(first: Results, second: Results, count: int = RESAMPLES, seed: int =
         seed: Decides them.
 
     Raises:
-        ValueError: They were not judged on the same images, or not by the same protocol.
+        ValueError: They were not judged on the same images and parts, or not by the same protocol.
     """
-    if first.protocol != second.protocol:
-        raise ValueError(f"compared by one protocol only, got {first.protocol} and {second.protocol}")
-    second = in_order_of(second, [row.path for row in first.rows])
-    differences = bootstrap(first, count, seed) - bootstrap(second, count, seed)
-    bounds = intervals(differences)
+    second = paired(first, second)
+    return differences(first, second, bootstrap(first, count, seed), bootstrap(second, count, seed))
+
+
+def differences(
+    first: Results, second: Results, of_first: FloatArray, of_second: FloatArray
+) -> dict[str, Difference]:
+    """As `compare`, from replicates that are there already.
+
+    Args:
+        first: Results of one.
+        second: Results of the other, see `paired`.
+        of_first: Its replicates ``(R, 6)``, see `bootstrap`.
+        of_second: Those of the other, from the same seed.
+    """
+    replicates = of_first - of_second
+    bounds = intervals(replicates)
     compared = {}
     for place, name in enumerate(HEADINGS):
         value = getattr(first.overall, name) - getattr(second.overall, name)
         if not np.isnan(value):
-            compared[name] = Difference(value, bounds[place], _p_value(differences[:, place]))
+            compared[name] = Difference(value, bounds[place], _p_value(replicates[:, place]))
     return compared
 
 
-def in_order_of(results: Results, paths: Sequence[str]) -> Results:
+def paired(first: Results, second: Results) -> Results:
+    """The second's results with the images in the first's order.
+
+    Raises:
+        ValueError: They were not judged on the same images and parts, or not by the same protocol.
+    """
+    if first.protocol != second.protocol:
+        raise ValueError(f"compared by one protocol only, got {first.protocol} and {second.protocol}")
+    second = in_order_of(second, names_of(first))
+    if [row.part for row in first.rows] != [row.part for row in second.rows]:
+        raise ValueError("two detectors are compared on the same parts; one was judged before these were told")
+    return second
+
+
+def names_of(results: Results) -> list[str]:
+    """The images' paths within the folder that holds them all, the same for a copy of it elsewhere."""
+    paths = [PurePath(row.path) for row in results.rows]
+    folder = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def in_order_of(results: Results, names: Sequence[str]) -> Results:
     """The same results with their images in another order.
+
+    Args:
+        results: To be put in order.
+        names: Of their images, as `names_of` gives them.
 
     Raises:
         ValueError: The images are others; the message says how many.
     """
-    places = {path: place for place, path in enumerate(paths)}
-    odd = {row.path for row in results.rows} ^ places.keys()
+    places = {name: place for place, name in enumerate(names)}
+    own = names_of(results)
+    odd = set(own) ^ places.keys()
     if odd:
         raise ValueError(
             f"two detectors are compared on the same images, but {len(odd)} are of one only, e.g. {min(odd)}"
         )
-    rows = sorted(results.rows, key=lambda row: places[row.path])
-    moved = np.array([places[row.path] for row in results.rows])
-    return replace(results, rows=tuple(rows), pixels=replace(results.pixels, rows=moved[results.pixels.rows]))
+    moved = np.array([places[name] for name in own], dtype=np.int64)
+    rows = tuple(results.rows[place] for place in np.argsort(moved))
+    return replace(results, rows=rows, pixels=replace(results.pixels, rows=moved[results.pixels.rows]))
 
 
-def _parts(times: IntArray) -> Iterator[IntArray]:
+def _few_at_once(times: IntArray) -> Iterator[IntArray]:
     """Resamples a few at a time, which bounds the memory."""
     return (times[start : start + _AT_ONCE] for start in range(0, len(times), _AT_ONCE))
 

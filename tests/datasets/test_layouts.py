@@ -234,6 +234,10 @@ def test_magnetic_tile_never_cuts_a_tile(tmp_path):
     table = read_table(tmp_path, "magnetic_tile")
     groups = [{s.group for s in table if not s.anomalous and number(s.path) // 1000 == t} for t in range(40)]
     assert all(len(group) == 1 for group in groups)
+    normals = [s for s in table if not s.anomalous]
+    assert {number(s.path): s.part for s in normals} == {
+        number(s.path): f"tile {number(s.path) // 1000 * 1000}" for s in normals
+    }
     defective = {number(s.path): (s.group, s.defect, s.mask_paths[0].name) for s in table if s.anomalous}
     assert defective == {
         5: ("tile 5", "crack", "exp1_num_5.png"),

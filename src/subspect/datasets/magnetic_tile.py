@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from subspect.datasets.reading import LayoutError, images_in, listed, subfolders
-from subspect.datasets.table import Sample, Table
+from subspect.datasets.table import Sample, Split, Table
 
 TREE = "MT_{Free,Blowhole,Break,Crack,Fray,Uneven}/Imgs/NAME.jpg with its mask NAME.png beside it"
 
@@ -28,8 +28,8 @@ def read_magnetic_tile(root: Path, seed: int) -> Table:
 
     The shots of a tile, which are near-duplicates, bear neighbouring numbers. The normal images are sorted
     by number and cut into 20 contiguous blocks, of which 4 drawn by seed are tested on and 16 trained on.
-    Each cut lies between two tiles: at the widest gap in the numbers near the even cut. A block is a group.
-    All defective images are tested on; their groups are the tiles.
+    Each cut lies between two tiles: at the widest gap in the numbers near the even cut. A block is a group, its
+    tiles are parts. All defective images are tested on; their groups are the tiles.
 
     Args:
         root: Holds the ``MT_*`` folders.
@@ -67,8 +67,20 @@ def _normal_samples(normals: Sequence[Path], seed: int) -> Iterator[Sample]:
     cuts = _cuts_between_tiles([_number(path) for path in normals], min(BLOCKS, len(normals)))
     blocks = np.searchsorted(cuts, np.arange(len(normals)), side="right")
     tested = np.random.default_rng(seed).permutation(BLOCKS)[:TEST_BLOCKS]
-    for path, block in zip(normals, blocks, strict=True):
-        yield Sample(path, "test" if block in tested else "train", _CATEGORY, group=f"block {block:02d}")
+    for path, block, tile in zip(normals, blocks, _tiles(normals), strict=True):
+        split: Split = "test" if block in tested else "train"
+        yield Sample(path, split, _CATEGORY, group=f"block {block:02d}", part=tile)
+
+
+def _tiles(photographs: Sequence[Path]) -> list[str]:
+    """The tile that each of these, sorted by number, shows."""
+    names: list[str] = []
+    previous = None
+    for number in map(_number, photographs):
+        same = previous is not None and number - previous <= _TILE_GAP
+        names.append(names[-1] if same else f"tile {number}")
+        previous = number
+    return names
 
 
 def _cuts_between_tiles(numbers: Sequence[int], blocks: int) -> list[int]:
@@ -84,13 +96,9 @@ def _cuts_between_tiles(numbers: Sequence[int], blocks: int) -> list[int]:
 
 def _defective_samples(folders: Sequence[Path]) -> Iterator[Sample]:
     """By number over all kinds: a few tiles are filed under one kind in one shot, under another in the next."""
-    tile = previous = None
-    for path in _sort_by_number([path for folder in folders for path in _photographs(folder)]):
-        number = _number(path)
-        if previous is None or number - previous > _TILE_GAP:
-            tile = number
-        previous = number
+    photographs = _sort_by_number([path for folder in folders for path in _photographs(folder)])
+    for path, tile in zip(photographs, _tiles(photographs), strict=True):
         mask = path.with_suffix(".png")
         masks = (mask,) if mask.exists() else ()
         defect = path.parent.parent.name.removeprefix("MT_").lower()
-        yield Sample(path, "test", _CATEGORY, defect, masks, group=f"tile {tile}")
+        yield Sample(path, "test", _CATEGORY, defect, masks, group=tile)

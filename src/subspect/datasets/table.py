@@ -26,6 +26,7 @@ class Sample:
         mask_paths: Mask files; several are united. Empty for normal images and for unannotated defects.
         mask_level: A mask pixel above this value (0 to 255) is defective.
         group: Images that must not be torn apart by a split, e.g. shots of one part. Empty: on its own.
+        part: Images of one and the same part, which are no independent outcomes. Empty: the group.
     """
 
     path: Path
@@ -35,6 +36,7 @@ class Sample:
     mask_paths: tuple[Path, ...] = ()
     mask_level: int = 127
     group: str = ""
+    part: str = ""
 
     @property
     def anomalous(self) -> bool:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from subspect.datasets import read_table
 from subspect.datasets.table import NORMAL, Sample
-from subspect.gallery import Case, examine
+from subspect.gallery import Case, examine_image
 from subspect.pages import Row, Section
 from subspect.prediction import DetectorInspector
 from subspect.report.entries import Entry
@@ -51,23 +51,26 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
     """Sections like the paper's Figures 5, 7 and 8, and 9, of one category.
 
     Args:
-        entries: One run for each detector; those without a threshold are left out.
+        entries: One run for each detector; those without a threshold, or without images that are there, are
+            left out.
         count: How many images of each kind.
         device: Where detectors run.
     """
     samples = _samples(entries[0])
+    if not samples:
+        return []
     sections: list[Section] = []
     restoring: dict[str, _View] = {}
     for entry in entries:
-        detector = load_detector(entry.folder / DETECTOR)
-        if detector.calibration is None:
-            continue
-        inspector = DetectorInspector(detector, device)
         chosen = [
             (why, row.path)
             for why, row in telling_images(entry.results.rows, count)
             if row.path in samples and samples[row.path].path.exists()
         ]
+        detector = load_detector(entry.folder / DETECTOR) if chosen else None
+        if detector is None or detector.calibration is None:
+            continue
+        inspector = DetectorInspector(detector, device)
         view = _View(chosen, _looking(inspector, samples))
         sections += _sections_of(entry, [(why, view.look(path)) for why, path in chosen])
         if entry.setting.method in RESTORED:
@@ -85,7 +88,7 @@ class _View(NamedTuple):
 
 def _looking(inspector: DetectorInspector, samples: Mapping[str, Sample]) -> Callable[[str], Case]:
     """What a detector makes of an image, given its path; every image is examined once."""
-    return cache(lambda path: examine(inspector, samples[path]))
+    return cache(lambda path: examine_image(inspector, samples[path]))
 
 
 def _sections_of(entry: Entry, cases: Sequence[tuple[str, Case]]) -> list[Section]:

@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 
-from subspect.report.entries import Entry
-from subspect.results import HEADINGS
-from subspect.statistics import Difference, Interval, bootstrap, compare, intervals
+from subspect.report.entries import Entry, Setting
+from subspect.results import HEADINGS, Results
+from subspect.statistics import (
+    Difference,
+    FloatArray,
+    Interval,
+    bootstrap,
+    differences,
+    in_order_of,
+    intervals,
+    names_of,
+    paired,
+)
 
-REFERENCE = "dsr"
-"""The method that the others are compared with, where there are runs of it."""
+logger = logging.getLogger("subspect")
+
+FIRST = "dsr"
+"""The method that the others are taken off, where there are runs of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunIntervals:
-    """A run and the intervals of its metrics, in the order of ``HEADINGS``."""
+    """A run and the intervals of its metrics.
+
+    Attributes:
+        entry: The run.
+        results: Its results, the images by name, so that runs on the same images share their resamples.
+        replicates: Of the metrics ``(R, 6)``.
+        intervals: Of the metrics, in the order of ``HEADINGS``.
+    """
 
     entry: Entry
+    results: Results = field(repr=False)
+    replicates: FloatArray = field(repr=False)
     intervals: tuple[Interval, ...]
 
 
@@ -34,25 +57,40 @@ class Comparison:
 
 def run_intervals(entries: Sequence[Entry]) -> list[RunIntervals]:
     """The intervals of each run."""
-    return [RunIntervals(entry, intervals(bootstrap(entry.results))) for entry in entries]
+    return [_with_intervals(entry) for entry in entries]
 
 
-def comparisons(entries: Sequence[Entry]) -> list[Comparison]:
-    """For each seed the reference against every other method and variant judged on the same images.
+def _with_intervals(entry: Entry) -> RunIntervals:
+    results = in_order_of(entry.results, sorted(names_of(entry.results)))
+    replicates = bootstrap(results)
+    return RunIntervals(entry, results, replicates, intervals(replicates))
+
+
+def comparisons(runs: Sequence[RunIntervals]) -> list[Comparison]:
+    """For each seed every two methods, and every two variants of one, judged on the same images.
 
     Args:
-        entries: Runs of one category by one protocol.
+        runs: Those of one category by one protocol; DSR's come first in a pair, else the order is kept.
     """
     found = []
-    for first in entries:
-        if first.setting.method != REFERENCE or not first.setting.main:
+    ordered = sorted(runs, key=lambda run: not (run.entry.setting.main and run.entry.setting.method == FIRST))
+    for one, other in combinations(ordered, 2):
+        first, second = one.entry, other.entry
+        if first.seed != second.seed or not _comparable(first.setting, second.setting):
             continue
-        images = {row.path for row in first.results.rows}
-        for second in entries:
-            same_images = {row.path for row in second.results.rows} == images
-            if second is not first and second.seed == first.seed and same_images:
-                found.append(Comparison(first, second, compare(first.results, second.results)))
+        try:
+            paired(one.results, other.results)
+        except ValueError as error:
+            names = f"{first.setting.name} − {second.setting.name}"
+            logger.warning("%s: no comparison %s, seed %d: %s", first.category, names, first.seed, error)
+            continue
+        compared = differences(one.results, other.results, one.replicates, other.replicates)
+        found.append(Comparison(first, second, compared))
     return found
+
+
+def _comparable(first: Setting, second: Setting) -> bool:
+    return first.label == second.label or (first.main and second.main)
 
 
 def intervals_csv(runs: Sequence[RunIntervals]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from subspect.benchmark.cells import CELL
 from subspect.benchmark.grid import FULL
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import from_dict
-from subspect.detectors.registry import find_method, find_preset
+from subspect.detectors.registry import find_method
 from subspect.records import RECORD
+from subspect.report.budget import budget
 from subspect.results import METRICS, Results, read_results
 
 
@@ -93,19 +95,21 @@ class Estimate:
         spread: Standard deviation over the seeds (n - 1); None for a single seed.
         seeds: How many.
         budgets: How the budgets of the runs differ from the paper's; empty if none does.
+        categories: What each seed's value is the mean over.
     """
 
     mean: float
     spread: float | None
     seeds: int
     budgets: tuple[str, ...] = ()
+    categories: frozenset[str] = frozenset()
 
 
 def read_entries(folders: Sequence[Path]) -> list[Entry]:
     """All judged runs in folders, at any depth.
 
     Raises:
-        ValueError: There are none, or one cannot be read.
+        ValueError: There are none, one cannot be read, or two cannot be told apart.
     """
     found = sorted({path.parent for folder in folders for path in folder.rglob(METRICS)})
     runs = [place for place in found if (place.parent / RECORD).exists()]
@@ -114,13 +118,26 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
             f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
             f" it, a {METRICS}; `subspect evaluate` or `subspect benchmark` makes them"
         )
-    return sorted((_read(place) for place in runs), key=_order)
+    entries: dict[tuple[object, ...], Entry] = {}
+    places: dict[tuple[object, ...], Path] = {}
+    for place in runs:
+        entry = _read(place)
+        key = _order(entry)
+        if key in entries:
+            one = entry.setting
+            raise ValueError(
+                f"{places[key]} and {place} hold the same of {one.dataset}, {entry.category}: {one.name}, seed"
+                f" {entry.seed}, protocol {one.protocol}; no report can tell them apart, so report them apart,"
+                " or name method or data set otherwise in a grid"
+            )
+        entries[key], places[key] = entry, place
+    return [entries[key] for key in sorted(entries)]
 
 
 def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -> Estimate | None:
     """A metric of one setting: for each seed the mean over the categories, of that mean and spread over seeds.
 
-    Seeds that lack a category which others have are left out.
+    All seeds that count have the same categories: the most that any has, and of as many those of most seeds.
 
     Args:
         entries: Runs of one setting.
@@ -135,13 +152,14 @@ def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -
         metrics = entry.results.overall if defect is None else entry.results.by_defect.get(defect)
         if metrics is not None and not math.isnan(value := getattr(metrics, metric)):
             values.setdefault(entry.seed, {})[entry.category] = value
-    most = max((len(categories) for categories in values.values()), default=0)
-    means = [float(np.mean(list(one.values()))) for one in values.values() if len(one) == most]
-    if not means:
+    if not values:
         return None
+    sets = Counter(frozenset(one) for one in values.values())
+    categories = max(sets, key=lambda one: (len(one), sets[one]))
+    means = [float(np.mean(list(one.values()))) for one in values.values() if one.keys() == categories]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
     budgets = tuple(dict.fromkeys(entry.budget for entry in entries if entry.budget))
-    return Estimate(float(np.mean(means)), spread, len(means), budgets)
+    return Estimate(float(np.mean(means)), spread, len(means), budgets, categories)
 
 
 def by_setting(entries: Iterable[Entry]) -> dict[Setting, list[Entry]]:
@@ -189,23 +207,5 @@ def _read(place: Path) -> Entry:
         anomalies=data["anomalies"],
         protocol=results[0].protocol,
     )
-    budget = _budget(method, config, cell.get("preset", ""))
-    return Entry(folder, setting, seed, budget, config, data, results[0])
-
-
-def _budget(method: str, config: DetectorConfig, preset: str) -> str:
-    """What of steps, preset and image size is not the paper's."""
-    paper = find_preset(method, "paper")
-    stages = config.trained_stages()
-    steps = sum(stage.steps for stage in stages.values())
-    paper_steps = sum(stage.steps for name, stage in paper.trained_stages().items() if name in stages)
-    differences = []
-    if preset not in ("", "paper"):
-        differences.append(f"preset {preset}")
-    if steps != paper_steps:
-        differences.append(f"{steps:,} of {paper_steps:,} steps")
-    if config.tiling is not None:
-        differences.append(str(config.tiling))
-    if config.image_size != paper.image_size:
-        differences.append("images of {}x{} instead of {}x{}".format(*config.image_size, *paper.image_size))
-    return f"{method}: {', '.join(differences)}" if differences else ""
+    differs = budget(method, config, cell.get("preset", ""), variant=setting.variant != FULL)
+    return Entry(folder, setting, seed, differs, config, data, results[0])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from subspect.datasets.table import NORMAL
 from subspect.pages import Cell, Chart, MetricsTable, Section
 from subspect.report.charts import curves_chart, histograms_chart
 from subspect.report.comparison import Comparison, RunIntervals
@@ -11,6 +14,7 @@ from subspect.report.entries import Entry, Estimate, by_setting, estimate
 from subspect.report.formats import Marks, heading, mean_text, published_text
 from subspect.report.tables import Figure, PaperTable
 from subspect.results import HEADINGS
+from subspect.statistics import drawn_together
 
 _COMPARED = ("image_auroc", "image_ap", "pixel_ap", "pixel_aupro")
 
@@ -24,7 +28,8 @@ def overview(entries: Sequence[Entry]) -> Section:
             tables.append(_metrics_table(f"{dataset}, protocol {protocol}", chosen))
     text = (
         "In percent: mean over categories, then mean ± standard deviation over seeds. Letters mark what differs"
-        " from the paper's budget. A click on a column sorts by it."
+        " from the paper's budget, and means over fewer categories or seeds than the table has. A click on a"
+        " column sorts by it."
     )
     return Section("All runs", text, tables, [])
 
@@ -82,11 +87,27 @@ def _grouped(entries: Iterable[Entry], name: str) -> dict[str, list[Entry]]:
 
 def _metrics_table(caption: str, entries: Sequence[Entry]) -> MetricsTable:
     marks = Marks()
+    categories, seeds = {entry.category for entry in entries}, {entry.seed for entry in entries}
     rows = {
-        setting.name: [_estimate_cell(estimate(group, metric), marks) for metric in HEADINGS]
+        setting.name: [
+            _estimate_cell(_with_coverage(estimate(group, metric), len(categories), len(seeds)), marks)
+            for metric in HEADINGS
+        ]
         for setting, group in by_setting(entries).items()
     }
     return MetricsTable(caption, list(HEADINGS.values()), rows, _remarks(marks))
+
+
+def _with_coverage(found: Estimate | None, categories: int, seeds: int) -> Estimate | None:
+    """The same with a remark for each of categories and seeds of which it has fewer than its table."""
+    if found is None:
+        return None
+    remarks = []
+    if len(found.categories) < categories:
+        remarks.append(f"mean of {len(found.categories)} of {categories} categories")
+    if found.seeds < seeds:
+        remarks.append(f"{found.seeds} of {seeds} seeds")
+    return replace(found, budgets=(*found.budgets, *remarks))
 
 
 def _defects(entries: Sequence[Entry]) -> list[str]:
@@ -131,14 +152,25 @@ def _interval_table(intervals: Sequence[RunIntervals]) -> MetricsTable:
     for run in intervals:
         overall = run.entry.results.overall
         rows[f"{run.entry.setting.name}, seed {run.entry.seed}"] = [
-            Cell(
-                f"{100 * getattr(overall, name):.1f}",
-                f"{100 * low:.1f} to {100 * high:.1f}",
-                value=getattr(overall, name),
-            )
+            Cell("–")
+            if math.isnan(value := getattr(overall, name))
+            else Cell(f"{100 * value:.1f}", f"{100 * low:.1f} to {100 * high:.1f}", value=value)
             for name, (low, high) in zip(HEADINGS, run.intervals, strict=True)
         ]
-    return MetricsTable("95 % confidence intervals (images resampled)", list(HEADINGS.values()), rows)
+    caption = f"95 % confidence intervals ({_resampled(intervals[0].entry)} resampled)"
+    return MetricsTable(caption, list(HEADINGS.values()), rows)
+
+
+def _resampled(entry: Entry) -> str:
+    """What is drawn again: images, or whole parts, of which it says how many there are."""
+    rows = entry.results.rows
+    if not any(row.part for row in rows):
+        return "images"
+    normal, anomalous = drawn_together([row.defect != NORMAL for row in rows], [row.part for row in rows])
+    return (
+        f"whole parts, of seed {entry.seed} {len(set(normal.tolist()))} normal and"
+        f" {len(set(anomalous.tolist()))} anomalous ones,"
+    )
 
 
 def _comparison_table(comparisons: Sequence[Comparison]) -> MetricsTable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,8 @@ from subspect.benchmark.grid import FULL
 from subspect.report.entries import Entry, Estimate, Setting, by_setting, estimate
 from subspect.report.published import AVERAGE, NAMES, Published, published
 from subspect.results import HEADINGS
+
+logger = logging.getLogger("subspect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ def paper_tables(entries: Sequence[Entry]) -> list[PaperTable]:
 
     A table is made for each protocol; without any of our runs, its published figures stand alone.
     """
+    _log_labels(entries)
     tables = []
     for number, shape in SHAPES.items():
         figures = [one for one in published() if one.table == number]
@@ -116,16 +120,25 @@ def paper_tables(entries: Sequence[Entry]) -> list[PaperTable]:
 def _elsewhere(
     number: int, shape: _Shape, figures: Sequence[Published], entries: Sequence[Entry]
 ) -> list[PaperTable]:
-    """The same table of data sets that the paper does not have; at least two rows or columns must be ours."""
+    """The same table of data sets that the paper does not have; at least two settings must be ours."""
     tables = []
     others = dict.fromkeys(entry.setting.dataset for entry in entries)
     for dataset in (name for name in others if name != figures[0].dataset):
         for protocol in _protocols(entries, dataset):
-            table = _fill(number, shape, figures, _of(entries, dataset, protocol), dataset, protocol)
-            ours = {place for place, figure in table.figures.items() if figure.ours is not None}
-            if len({row for row, _ in ours}) > 1 or len({column for _, column in ours}) > 2:
+            chosen = _of(entries, dataset, protocol)
+            asked = _with_our_numbers(figures, chosen)
+            table = _fill(number, shape, asked, chosen, dataset, protocol)
+            if len({one.setting for one in asked if (shape.row(one), shape.column(one)) in table.figures}) > 1:
                 tables.append(table)
     return tables
+
+
+def _with_our_numbers(figures: Sequence[Published], entries: Sequence[Entry]) -> list[Published]:
+    """What is asked for, where it is numbers of annotated anomalies for those that our runs have."""
+    asked = [one for one in figures if not one.setting.startswith("N=")]
+    templates = {(one.method, one.metric): one for one in figures if one.setting.startswith("N=")}
+    numbers = sorted({entry.setting.anomalies for entry in entries})
+    return asked + [replace(one, setting=f"N={count}") for count in numbers for one in templates.values()]
 
 
 def _fill(
@@ -172,12 +185,10 @@ def _ours(groups: Mapping[Setting, Sequence[Entry]], wanted: Published) -> Estim
 def _marked(found: Estimate, entries: Sequence[Entry], wanted: Published) -> Estimate:
     """An average, with a remark if categories of the paper's data set are lacking."""
     all_categories = {one.category for one in published() if one.dataset == wanted.dataset} - {AVERAGE}
-    present = {entry.category for entry in entries}
-    if entries[0].setting.dataset != wanted.dataset or present >= all_categories:
+    if entries[0].setting.dataset != wanted.dataset or found.categories >= all_categories:
         return found
-    return replace(
-        found, budgets=(*found.budgets, f"mean of {len(present)} of {len(all_categories)} categories")
-    )
+    remark = f"mean of {len(found.categories)} of {len(all_categories)} categories"
+    return replace(found, budgets=(*found.budgets, remark))
 
 
 def _fits(setting: Setting, entry: Entry, wanted: str) -> bool:
@@ -190,6 +201,21 @@ def _fits(setting: Setting, entry: Entry, wanted: str) -> bool:
         simulation = getattr(entry.config, "simulation", None)
         return getattr(simulation, "nearest_share", None) == float(wanted.removeprefix("lambda_s="))
     return setting.variant == wanted and setting.anomalies == 0
+
+
+def _log_labels(entries: Sequence[Entry]) -> None:
+    """Says which methods have several names in a data set, of which each table has room for one."""
+    labels: dict[tuple[str, str], dict[str, None]] = {}
+    for setting in by_setting(entries):
+        labels.setdefault((setting.dataset, setting.method), {})[setting.label] = None
+    for (dataset, method), names in labels.items():
+        if len(names) > 1:
+            logger.warning(
+                "%s: %s all are %s; the paper's tables show one of them each, the other tables all",
+                dataset,
+                ", ".join(names),
+                method,
+            )
 
 
 def _choose_labels(entries: Sequence[Entry], *, ablation: bool) -> dict[Setting, list[Entry]]:

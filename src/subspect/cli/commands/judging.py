@@ -18,22 +18,58 @@ if TYPE_CHECKING:
 
 def do_evaluate(given: Namespace) -> int:
     """Judges detectors on the test split."""
+    from subspect.folders import written_whole
     from subspect.results import render_categories, write_results
     from subspect.storage import find_detectors
 
+    if given.pictures < 0:
+        raise ValueError(f"--pictures is at least 0, got {given.pictures}")
     folders = find_detectors(given.detector)
-    place = folders[0].parent if len(folders) == 1 else given.detector
-    output = given.output or place / f"evaluation-{given.protocol}"
+    _check_categories(folders, given)
+    output = given.output or _place(folders, given.detector) / f"evaluation-{given.protocol}"
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
-    results = [_evaluate_one(folder, output, given) for folder in folders]
-    write_results(results, output)
+    with written_whole(output) as temporary:
+        results = [_evaluate_one(folder, temporary, given) for folder in folders]
+        write_results(results, temporary)
     for result in results:
         print(result.render())
     if len(results) > 1:
         print(render_categories(results))
-    print(f"written: {output / 'results.json'}, {output / 'images.csv'}")
+    names = ["results.json", "images.csv"]
+    if given.pictures:
+        names += [f"pictures/{result.category}/index.html" for result in results]
+    print(f"written: {', '.join(str(output / name) for name in names)}")
     return 0
+
+
+def _place(folders: Sequence[Path], given: Path) -> Path:
+    """Where results go: a run's own folder, a detector's own if it is in none, or that of several runs."""
+    from subspect.runs import DETECTOR
+
+    if len(folders) > 1:
+        return given
+    return folders[0].parent if folders[0].name == DETECTOR else folders[0]
+
+
+def _check_categories(folders: Sequence[Path], given: Namespace) -> None:
+    """Refuses, before any is judged, several detectors of one category: results are kept and averaged by it.
+
+    Raises:
+        ValueError: There are such; the message names two.
+    """
+    from subspect.storage import read_description
+
+    taken: dict[str | None, Path] = {}
+    for folder in folders:
+        recorded = read_description(folder)["provenance"].get("run", {}).get("data", {})
+        category = given.category or recorded.get("category")
+        if category in taken:
+            raise ValueError(
+                f"{taken[category]} and {folder} are of one category"
+                f"{f', {category}' if category else ''}; judge each alone, `subspect report` compares them"
+            )
+        taken[category] = folder
 
 
 def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
@@ -59,7 +95,7 @@ def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
     results = evaluate(detector, table, protocol=given.protocol, device=device)
     if inspector is not None:
         pictures = output / "pictures" / results.category
-        print(f"written: {write_gallery(inspector, table, results, pictures, given.pictures)}")
+        write_gallery(inspector, table, results, pictures, given.pictures)
     return results
 
 
