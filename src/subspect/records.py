@@ -12,13 +12,13 @@ from subspect.files import write_text
 RECORD = "run.json"
 
 
-def claim(run: Mapping[str, Any], output: Path, result: str, *, resume: bool) -> None:
+def claim(run: Mapping[str, Any], output: Path, result: Path, *, resume: bool) -> None:
     """Makes sure that a folder is free, or holds the very run that is to be resumed.
 
     Args:
         run: Everything that decides what the run gives, values JSON can hold.
         output: Its folder.
-        result: What a finished run leaves there.
+        result: What a finished run leaves, there or beside it.
         resume: Whether a run that was stopped is to be continued.
 
     Raises:
@@ -26,8 +26,8 @@ def claim(run: Mapping[str, Any], output: Path, result: str, *, resume: bool) ->
         ValueError: There is nothing to resume, or another run; the message names every value that differs.
     """
     recorded = output / RECORD
-    if (output / result).exists():
-        raise FileExistsError(f"{output / result} exists already: the run is finished; choose another --output")
+    if result.exists():
+        raise FileExistsError(f"{result} exists already: the run is finished; choose another --output")
     if not recorded.exists():
         if resume:
             raise ValueError(f"nothing to resume: {output} holds no {RECORD}")

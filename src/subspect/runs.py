@@ -127,7 +127,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     """
     check_options(options.fit)
     check_output(run.data, output)
-    claim(run.to_dict(), output, DETECTOR, resume=options.resume)
+    claim(run.to_dict(), output, output / DETECTOR, resume=options.resume)
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     check_rate(run.false_alarm_rate, len(table.select(split="calibration")))
     torch.manual_seed(run.seed)

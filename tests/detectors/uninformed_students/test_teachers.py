@@ -253,6 +253,10 @@ def test_a_training_stopped_and_resumed_is_the_uninterrupted_one(folder, pretrai
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(FileExistsError, match=r"teacher\.safetensors exists already"):
         pretrain_teacher_long(*words, str(output), resume=True)
+    output.with_suffix("").rename(tmp_path / "put away")
+    with pytest.raises(FileExistsError, match=r"teacher\.safetensors exists already"):
+        pretrain_teacher_long(*words, str(output))
+    assert not output.with_suffix("").exists(), "work began"
 
 
 def test_teachers_come_from_folders_and_files(tmp_path):

@@ -220,7 +220,7 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     model = _fresh_model(run)
-    claim(values, output, FILENAME, resume=resume)
+    claim(values, output, output / FILENAME, resume=resume)
     paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)

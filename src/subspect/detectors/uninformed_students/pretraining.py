@@ -267,7 +267,7 @@ def pretrain_teacher(
     if output.suffix != ".safetensors":
         raise ValueError(f"a teacher is written as a .safetensors file, got --output {output}")
     folder = output.with_suffix("")
-    claim(values, folder, f"../{output.name}", resume=resume)
+    claim(values, folder, output, resume=resume)
     distilled = load_distilled(run.teacher, run.weights)
     paths = find_pictures(run.folders)
     check_readable(paths)
