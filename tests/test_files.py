@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from subspect.files import remove_leftovers, write_atomically
@@ -18,6 +20,21 @@ def test_a_file_is_replaced_by_the_complete_new_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
     assert names[0].parent == tmp_path
     assert names[0].suffix == ".json"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_is_then(tmp_path, monkeypatch):
+    path, synced = tmp_path / "results.json", []
+
+    def noted(opened, sync=os.fsync):
+        synced.append((os.fstat(opened).st_ino, path.exists()))
+        sync(opened)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(path, lambda temporary: temporary.write_text("new"), durable=False)
+    assert synced == []
+    path.unlink()
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):

@@ -40,12 +40,14 @@ def content_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, durable: bool = True) -> None:
     """Writes a file under a temporary name in the same folder, then puts it in place in one step.
 
     Args:
         path: The file to write; one that is there already is replaced only once the new one is complete.
         write: Writes the content to the path it is given, which ends in the same suffixes as ``path``.
+        durable: So that a power cut, too, leaves the old file or the new one. It costs about ten milliseconds,
+            for nothing where whatever was stopped is begun anew.
 
     Raises:
         FileNotFoundError: The folder of ``path`` does not exist.
@@ -55,7 +57,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name}")
     try:
         write(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
+        if durable:
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -64,3 +70,14 @@ def remove_leftovers(folder: Path) -> None:
     """Removes what writers that were killed have left in a folder; no writer may be at work in it."""
     for path in folder.glob(f".{'[0-9a-f]' * _MARK}-*"):
         path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or which names a folder holds, is on the disk and no longer in memory alone."""
+    if os.name != "posix":
+        return  # Windows takes neither a folder nor a file that is open for reading
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
