@@ -1,12 +1,17 @@
-"""Files: written so that an interrupted run leaves the old one or the new one, and told apart by content."""
+"""Files and folders: written so that whatever stops a writer leaves the old one or the new one.
+
+Also: folders that only one process may work in, and files told apart by content.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +58,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, durable: bool
         FileNotFoundError: The folder of ``path`` does not exist.
         Exception: Whatever ``write`` raises; the temporary file is removed and ``path`` left as it was.
     """
-    # Hidden, so that nothing that lists the folder meanwhile takes it for a finished file.
-    temporary = path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name}")
+    temporary = _temporary_name(path)
     try:
         write(temporary)
         if durable:
@@ -66,10 +70,44 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, durable: bool
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """Makes a folder that appears with everything in it, or not at all.
+
+    Args:
+        folder: Must not exist, or be empty.
+
+    Yields:
+        The folder under a temporary name beside its later place, to be filled.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                share(path)
+            _sync(path)
+        _sync(temporary)
+        temporary.replace(folder)
+        _sync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what writers that were killed have left in a folder; no writer may be at work in it."""
     for path in folder.glob(f".{'[0-9a-f]' * _MARK}-*"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    """Beside a path, and hidden: nothing that lists the folder meanwhile takes it for something finished."""
+    return path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name}")
 
 
 def _sync(path: Path) -> None:

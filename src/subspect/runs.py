@@ -26,13 +26,13 @@ from subspect.prediction import predict
 from subspect.records import claim, record
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
 from subspect.starting import take_weights
+from subspect.storage import DETECTOR as DETECTOR
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
 from subspect.training.fitting import check_batches, fit
 from subspect.training.options import FitOptions, check_options, on_gpu
 
 logger = logging.getLogger("subspect")
-DETECTOR = "detector"
 
 ConfigT = TypeVar("ConfigT", bound=DetectorConfig)
 
