@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.pretraining import pretrain
+from subspect.files import locked
 from subspect.runs import RunOptions, train
 from subspect.training.checkpoints import newest_checkpoint
 from tiny import (
@@ -236,6 +237,35 @@ def test_a_run_is_not_resumed_on_other_images(tmp_path, data):
     assert folder_content(tmp_path / "run") == before
 
 
+def test_a_run_that_is_still_at_work_is_not_resumed(data, stopped):
+    with locked(stopped):
+        before = folder_content(stopped)
+        with pytest.raises(BlockingIOError, match=f"another process is at work in {stopped}"):
+            train(stopped_run(data), stopped, RunOptions(QUIET, resume=True))
+        assert folder_content(stopped) == before
+
+
+def test_a_pretraining_does_not_begin_where_another_process_does(data, tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(BlockingIOError, match=f"another process is at work in {tmp_path}"):
+            pretrain(pretraining_run(str(data / "pictures")), tmp_path, QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_a_kill_left_half_written_is_removed(data, stopped):
+    left = [
+        stopped / ".0123456789ab-run.json",
+        stopped / ".0123456789ab-detector/weights.safetensors",
+        stopped / "checkpoints/detection/.0123456789ab-step=1.ckpt",
+        stopped / "previews/upsampling/.0123456789ab-000001.png",
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    train(stopped_run(data), stopped, RunOptions(QUIET, resume=True))
+    assert not any(path.exists() for path in left)
+
+
 def test_nothing_to_resume_is_said(data, tmp_path):
     with pytest.raises(ValueError, match=r"nothing to resume: .* holds no run.json"):
         train(stopped_run(data), tmp_path / "new", RunOptions(QUIET, resume=True))
@@ -268,5 +298,5 @@ def test_a_pretraining_is_not_resumed_on_other_pictures(tmp_path):
     pretrain(run, tmp_path / "run", QUIET)
     (tmp_path / "run/latent.safetensors").unlink()
     write_pictures(tmp_path / "pictures", 5)
-    with pytest.raises(ValueError, match=r"the pictures are no longer those of .*split\.csv"):
+    with pytest.raises(ValueError, match=r"the images are no longer those of .*split\.csv"):
         pretrain(run, tmp_path / "run", QUIET, resume=True)

@@ -5,16 +5,20 @@ Also: folders that only one process may work in, and files told apart by content
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger("subspect")
 _MARK = 12  # hexadecimal digits that tell temporary names apart
 
 
@@ -29,7 +33,21 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes values as JSON, complete or not at all."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(values))
+
+
+def json_text(values: Any) -> str:
+    """Values as the text of a JSON file."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Rows under a header as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def share(path: Path) -> None:
@@ -94,6 +112,30 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         _sync(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder; the lock goes with the process, however it ends.
+
+    Raises:
+        BlockingIOError: Another process is at work in the folder.
+    """
+    if os.name != "posix":
+        yield  # Windows has no such locks
+        return
+    import fcntl
+
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(
+                f"another process is at work in {folder}; wait for it, stop it, or choose another --output"
+            ) from error
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): see that no other process works in it", folder, error)
+        yield
 
 
 def remove_leftovers(folder: Path) -> None:

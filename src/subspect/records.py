@@ -3,44 +3,87 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from subspect.files import write_text
+from subspect.files import locked, remove_leftovers, write_json, write_text
 
 RECORD = "run.json"
 
 
-def claim(run: Mapping[str, Any], output: Path, result: Path, *, resume: bool) -> None:
-    """Makes sure that a folder is free, or holds the very run that is to be resumed.
+@dataclass(frozen=True)
+class Claim:
+    """A run's claim to its folder: free it must be, or hold the very run that is to be resumed.
 
-    Args:
+    Attributes:
         run: Everything that decides what the run gives, values JSON can hold.
-        output: Its folder.
+        folder: Its folder.
         result: What a finished run leaves, there or beside it.
         resume: Whether a run that was stopped is to be continued.
-
-    Raises:
-        FileExistsError: The folder holds a finished run, or one that was stopped and ``resume`` is not set.
-        ValueError: There is nothing to resume, or another run; the message names every value that differs.
     """
-    recorded = output / RECORD
-    if result.exists():
-        raise FileExistsError(f"{result} exists already: the run is finished; choose another --output")
-    if not recorded.exists():
-        if resume:
-            raise ValueError(f"nothing to resume: {output} holds no {RECORD}")
-        return
-    if not resume:
-        raise FileExistsError(
-            f"{output} holds a run already: --resume continues it, or choose another --output"
-        )
-    changed = differences(run, recorded)
-    if changed:
-        raise ValueError(
-            f"{output} holds another run, which cannot be resumed as this one: {'; '.join(changed)}"
-        )
+
+    run: Mapping[str, Any]
+    folder: Path
+    result: Path
+    resume: bool
+
+    def check(self) -> None:
+        """Finds out what stands against it, before any work.
+
+        Raises:
+            FileExistsError: There is a finished run, or one that was stopped and ``resume`` is not set.
+            ValueError: There is nothing to resume, or another run; the message names every value that differs.
+        """
+        recorded = self.folder / RECORD
+        if self.result.exists():
+            raise FileExistsError(f"{self.result} exists already: the run is finished; choose another --output")
+        if not recorded.exists():
+            if self.resume:
+                raise ValueError(f"nothing to resume: {self.folder} holds no {RECORD}")
+            return
+        if not self.resume:
+            raise FileExistsError(
+                f"{self.folder} holds a run already: --resume continues it, or choose another --output"
+            )
+        changed = differences(self.run, recorded)
+        if changed:
+            raise ValueError(
+                f"{self.folder} holds another run, which cannot be resumed as this one: {'; '.join(changed)}"
+            )
+
+    @contextmanager
+    def begun(self, images: Mapping[str, str]) -> Iterator[None]:
+        """The time during which the run is at work in its folder, to the exclusion of others; recorded first.
+
+        Args:
+            images: What else to record, a text by the name of its file: which images the run uses. Of a resumed
+                run it must be what it was.
+
+        Raises:
+            BlockingIOError: Another process is at work in the folder.
+            FileExistsError: As `check`, which is made again: others may have been at work meanwhile.
+            ValueError: As `check`, or the images are no longer the same.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            self.check()
+            self._check_images(images)
+            remove_leftovers(self.folder)
+            write_json(self.folder / RECORD, self.run)
+            for name, text in images.items():
+                write_text(self.folder / name, text)
+            yield
+
+    def _check_images(self, images: Mapping[str, str]) -> None:
+        for name, text in images.items():
+            path = self.folder / name
+            if path.exists() and path.read_text(encoding="utf-8") != text:
+                raise ValueError(
+                    f"the images are no longer those of {path}: a run is resumed on the same images only"
+                )
 
 
 def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
@@ -54,11 +97,6 @@ def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
     before, now = _read(recorded), _flatten(values)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{name} was {before.get(name)}, now {now.get(name)}" for name in names]
-
-
-def record(run: Mapping[str, Any], output: Path) -> None:
-    """Writes ``run.json``."""
-    write_text(output / RECORD, json.dumps(run, indent=2) + "\n")
 
 
 def _read(path: Path) -> dict[str, Any]:

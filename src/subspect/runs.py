@@ -20,10 +20,10 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_method
-from subspect.files import write_text
+from subspect.files import json_text
 from subspect.images import read_image
 from subspect.prediction import predict
-from subspect.records import claim, record
+from subspect.records import Claim
 from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
 from subspect.starting import take_weights
 from subspect.storage import DETECTOR as DETECTOR
@@ -123,11 +123,13 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
     Raises:
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished detector.
+        BlockingIOError: Another process is at work in the output folder.
         ValueError: The data cannot be used, the run to resume was another one, or this machine cannot train so.
     """
     check_options(options.fit)
     check_output(run.data, output)
-    claim(run.to_dict(), output, output / DETECTOR, resume=options.resume)
+    claim = Claim(run.to_dict(), output, output / DETECTOR, options.resume)
+    claim.check()
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     check_rate(run.false_alarm_rate, len(table.select(split="calibration")))
     torch.manual_seed(run.seed)
@@ -140,20 +142,19 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     )
     stages = detector.stages(images, run.seed)
     check_batches(stages, options.fit)  # before there is a run that could only be resumed
-    output.mkdir(parents=True, exist_ok=True)
-    _record(run, table, textures, output)
-    fit(stages, output, options.fit, resume=options.resume)
-    held_out = [sample.path for sample in table.select(split="calibration")]
-    calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))
-    detector.calibration = calibrated
-    detector.to("cpu").eval()
-    provenance = {
-        "run": run.to_dict(),
-        "images": _counts(table),
-        "started_from": origin.source,
-        "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
-    }
-    save_detector(detector, output / DETECTOR, provenance)
+    with claim.begun(_images(table, textures)):
+        fit(stages, output, options.fit, resume=options.resume)
+        held_out = [sample.path for sample in table.select(split="calibration")]
+        calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))
+        detector.calibration = calibrated
+        detector.to("cpu").eval()
+        provenance = {
+            "run": run.to_dict(),
+            "images": _counts(table),
+            "started_from": origin.source,
+            "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
+        }
+        save_detector(detector, output / DETECTOR, provenance)
     return detector
 
 
@@ -200,19 +201,12 @@ def _textures(run: TrainingRun, table: Table) -> Textures | None:
     return textures
 
 
-def _record(run: TrainingRun, table: Table, textures: Textures | None, output: Path) -> None:
-    """Writes what is trained on what; of a resumed run the record stands, and the images must be the same."""
-    records = {output / "split.csv": split_text(table)}
+def _images(table: Table, textures: Textures | None) -> dict[str, str]:
+    """What a run records of its images, by the names of files."""
+    images = {"split.csv": split_text(table)}
     if textures is not None:
-        records[output / "textures.json"] = json.dumps(textures.describe(), indent=2) + "\n"
-    for path, text in records.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ValueError(
-                f"the images are no longer those of {path}: a run is resumed on the same images only"
-            )
-    record(run.to_dict(), output)
-    for path, text in records.items():
-        write_text(path, text)
+        images["textures.json"] = json_text(textures.describe())
+    return images
 
 
 def _counts(table: Table) -> dict[str, int]:
