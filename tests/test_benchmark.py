@@ -108,7 +108,7 @@ def test_each_cell_is_a_run_with_everything_recorded(finished):
     for cell in cells:
         folder = output / cell.path
         assert {path.name for path in folder.iterdir()} == {
-            "run.json", "split.csv", "logs", "previews", "checkpoints", "detector",
+            ".lock", "run.json", "conditions.json", "split.csv", "logs", "previews", "checkpoints", "detector",
             "cell.json", "sessions.jsonl", "log.txt", "evaluation-whole",
         }  # fmt: skip
         assert json.loads((folder / "run.json").read_text()) == cell.run.to_dict()

@@ -252,6 +252,23 @@ def test_a_pretraining_does_not_begin_where_another_process_does(data, tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+def test_other_precision_is_said_and_recorded_when_a_run_is_resumed(data, stopped, caplog):
+    float32 = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
+    assert json.loads((stopped / "conditions.json").read_text()) == [float32]
+    bfloat16 = RunOptions(replace(QUIET, precision="bf16-mixed"), resume=True)
+    train(stopped_run(data), stopped, bfloat16)
+    assert "precision 32-true before, now on accelerator cpu, devices 1, precision bf16-mixed" in caplog.text
+    both = [float32, {**float32, "precision": "bf16-mixed"}]
+    assert json.loads((stopped / "conditions.json").read_text()) == both
+    caplog.clear()
+    (stopped / "detector").rename(stopped / "again")
+    train(stopped_run(data), stopped, bfloat16)
+    (stopped / "detector").rename(stopped / "once more")
+    (stopped / "conditions.json").unlink()  # as of a run of an earlier version
+    train(stopped_run(data), stopped, bfloat16)
+    assert "ran on" not in caplog.text
+
+
 def test_what_a_kill_left_half_written_is_removed(data, stopped):
     left = [
         stopped / ".0123456789ab-run.json",

@@ -1,17 +1,23 @@
-"""What a run says of itself: ``run.json`` in its folder, so that only the very same run is ever resumed."""
+"""What a run says of itself in its folder.
+
+``run.json``, so that only the very same run is ever resumed, and ``conditions.json``, on what it ran.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from subspect.files import locked, remove_leftovers, write_json, write_text
 
-RECORD = "run.json"
+logger = logging.getLogger("subspect")
+_JsonT = TypeVar("_JsonT", dict[str, Any], list[Any])
+RECORD, CONDITIONS = "run.json", "conditions.json"
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,14 @@ class Claim:
             )
 
     @contextmanager
-    def begun(self, images: Mapping[str, str]) -> Iterator[None]:
+    def begun(self, images: Mapping[str, str], conditions: Mapping[str, Any]) -> Iterator[None]:
         """The time during which the run is at work in its folder, to the exclusion of others; recorded first.
 
         Args:
             images: What else to record, a text by the name of its file: which images the run uses. Of a resumed
                 run it must be what it was.
+            conditions: On what it runs: devices, precision; values JSON can hold. If a resumed run ran on
+                others, a warning says so, and both are recorded.
 
         Raises:
             BlockingIOError: Another process is at work in the folder.
@@ -75,6 +83,7 @@ class Claim:
             write_json(self.folder / RECORD, self.run)
             for name, text in images.items():
                 write_text(self.folder / name, text)
+            self._note_conditions(conditions)
             yield
 
     def _check_images(self, images: Mapping[str, str]) -> None:
@@ -85,6 +94,20 @@ class Claim:
                     f"the images are no longer those of {path}: a run is resumed on the same images only"
                 )
 
+    def _note_conditions(self, conditions: Mapping[str, Any]) -> None:
+        path = self.folder / CONDITIONS
+        before = _load(path, list) if path.exists() else []
+        if before and before[-1] == conditions:
+            return
+        if before:
+            logger.warning(
+                "%s ran on %s before, now on %s: the result is not quite that of an uninterrupted run",
+                self.folder,
+                _spoken(before[-1]),
+                _spoken(conditions),
+            )
+        write_json(path, [*before, conditions])
+
 
 def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
     """What is no longer as a JSON file recorded it, e.g. ``seed was 0, now 1``; nothing if there is no file.
@@ -94,15 +117,22 @@ def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
     """
     if not recorded.exists():
         return []
-    before, now = _read(recorded), _flatten(values)
+    before, now = _flatten(_load(recorded, dict)), _flatten(values)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     return [f"{name} was {before.get(name)}, now {now.get(name)}" for name in names]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _spoken(conditions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in conditions.items())
+
+
+def _load(path: Path, kind: type[_JsonT]) -> _JsonT:
     try:
-        return _flatten(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, kind):
+            raise ValueError(f"it holds no {kind.__name__}")
+        return values
+    except ValueError as error:
         raise ValueError(f"{path} is damaged, so nothing says what can be resumed: {error}") from error
 
 

@@ -30,7 +30,7 @@ from subspect.storage import DETECTOR as DETECTOR
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
 from subspect.training.fitting import check_batches, fit
-from subspect.training.options import FitOptions, check_options, on_gpu
+from subspect.training.options import FitOptions, check_options, conditions, on_gpu
 
 logger = logging.getLogger("subspect")
 
@@ -97,7 +97,9 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run goes about it, without influence on what it gives.
+    """How a run goes about it; of all this devices and precision alone move its numbers, by rounding.
+
+    What else several devices change says docs/scale.md.
 
     Attributes:
         fit: Devices, precision, checkpoints.
@@ -115,7 +117,8 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
     Args:
         run: What to train on what.
-        output: Receives ``run.json``, ``split.csv``, ``logs``, ``previews``, ``checkpoints`` and ``detector``.
+        output: Receives ``run.json``, ``conditions.json``, ``split.csv``, ``logs``, ``previews``,
+            ``checkpoints`` and ``detector``.
         options: How to go about it.
 
     Returns:
@@ -142,7 +145,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     )
     stages = detector.stages(images, run.seed)
     check_batches(stages, options.fit)  # before there is a run that could only be resumed
-    with claim.begun(_images(table, textures)):
+    with claim.begun(_images(table, textures), conditions(options.fit)):
         fit(stages, output, options.fit, resume=options.resume)
         held_out = [sample.path for sample in table.select(split="calibration")]
         calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))

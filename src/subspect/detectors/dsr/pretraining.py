@@ -33,7 +33,7 @@ from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_json
 from subspect.records import Claim
 from subspect.training.fitting import fit
-from subspect.training.options import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
 _REVIVE_EVERY = 50
@@ -226,7 +226,7 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
-    with claim.begun({"split.csv": held_out_text(trained, judged)}):
+    with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
         fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
         held_out = judge(model, judged, run.pretraining.colour)
         report = {"run": values, "pictures": len(trained), "held_out": held_out}

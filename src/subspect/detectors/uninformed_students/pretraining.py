@@ -40,7 +40,7 @@ from subspect.files import write_json
 from subspect.records import Claim
 from subspect.sizes import resize
 from subspect.training.fitting import fit
-from subspect.training.options import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
 _GREY_SHARE = 0.1
@@ -277,7 +277,7 @@ def pretrain_teacher(
     torch.manual_seed(run.seed)
     teacher = PatchNetwork(run.patch_size, run.teacher.network)
     stage = TeacherStage(teacher, distilled, trained, run.teacher, run.seed)
-    with claim.begun({"split.csv": held_out_text(trained, judged)}):
+    with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
         fit([stage], folder, options, resume=resume)
         report = {"run": values, "pictures": len(trained), "held_out": stage.judge(judged)}
         report["features"] = distilled.channels
