@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.pretraining import pretrain
+from subspect.detectors.uninformed_students.pretraining import pretrain_teacher
 from subspect.files import locked
 from subspect.runs import RunOptions, train
 from subspect.training.checkpoints import newest_checkpoint
@@ -24,6 +25,7 @@ from tiny import (
     QUIET,
     pretrain_long,
     pretraining_run,
+    teacher_run,
     tiny_run,
     train_long,
     write_data_set,
@@ -267,6 +269,19 @@ def test_other_precision_is_said_and_recorded_when_a_run_is_resumed(data, stoppe
     (stopped / "conditions.json").unlink()  # as of a run of an earlier version
     train(stopped_run(data), stopped, bfloat16)
     assert "ran on" not in caplog.text
+
+
+def test_no_run_writes_among_the_pictures_that_it_uses(data, tmp_path):
+    write_pictures(tmp_path / "pictures", 4)
+    output = tmp_path / "pictures/run"
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        pretrain(pretraining_run(str(tmp_path / "pictures")), output, QUIET)
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        pretrain_teacher(teacher_run(str(tmp_path / "pictures"), ""), output.with_suffix(".safetensors"), QUIET)
+    textured = replace(stopped_run(data), textures=str(tmp_path / "pictures"))
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        train(textured, output, RunOptions(QUIET))
+    assert not output.exists()
 
 
 def test_what_a_kill_left_half_written_is_removed(data, stopped):

@@ -20,6 +20,22 @@ _JsonT = TypeVar("_JsonT", dict[str, Any], list[Any])
 RECORD, CONDITIONS = "run.json", "conditions.json"
 
 
+def check_output(root: Path, output: Path) -> None:
+    """Makes sure that a run's own pictures cannot be taken for pictures that it uses.
+
+    Args:
+        root: A folder whose pictures are used: a data set, textures, photographs.
+        output: Where the run writes.
+
+    Raises:
+        ValueError: The output folder lies in the other.
+    """
+    if output.resolve().is_relative_to(root.resolve()):
+        raise ValueError(
+            f"--output {output} lies inside {root}, and pictures in there are used; choose a folder elsewhere"
+        )
+
+
 @dataclass(frozen=True)
 class Claim:
     """A run's claim to its folder: free it must be, or hold the very run that is to be resumed.

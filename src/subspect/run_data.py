@@ -58,16 +58,6 @@ class DataOptions:
         return hold_out_calibration(table, self.calibration_fraction, self.seed)
 
 
-def check_output(data: DataOptions, output: Path) -> None:
-    """Makes sure that a run's own pictures cannot be taken for images of its data set.
-
-    Raises:
-        ValueError: The output folder lies in the data set's.
-    """
-    if output.resolve().is_relative_to(Path(data.root).resolve()):
-        raise ValueError(f"--output {output} lies inside the data set {data.root}; choose a folder elsewhere")
-
-
 def digests_not_to_judge(table: Table) -> list[str]:
     """Hashes of the images that a detector must not be judged on: all but those of the test split."""
     return sorted(content_digest(sample.path) for sample in table if sample.split != "test")

@@ -23,8 +23,8 @@ from subspect.detectors.registry import find_method
 from subspect.files import json_text
 from subspect.images import read_image
 from subspect.prediction import predict
-from subspect.records import Claim
-from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
+from subspect.records import Claim, check_output
+from subspect.run_data import DataOptions, digests_not_to_judge, split_text
 from subspect.starting import take_weights
 from subspect.storage import DETECTOR as DETECTOR
 from subspect.storage import save_detector
@@ -130,7 +130,8 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
         ValueError: The data cannot be used, the run to resume was another one, or this machine cannot train so.
     """
     check_options(options.fit)
-    check_output(run.data, output)
+    for root in filter(None, (run.data.root, run.textures)):
+        check_output(Path(root), output)
     claim = Claim(run.to_dict(), output, output / DETECTOR, options.resume)
     claim.check()
     table = run.data.read(skip_unreadable=options.skip_unreadable)

@@ -31,7 +31,7 @@ from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_json
-from subspect.records import Claim
+from subspect.records import Claim, check_output
 from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
@@ -216,11 +216,14 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
         ImageError: There are too few pictures, or some cannot be read; the message lists them.
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished model.
         BlockingIOError: Another process is at work in the output folder.
-        ValueError: The run to resume was another one, or this machine cannot train so.
+        ValueError: The run to resume was another one, the output lies among the pictures, or this machine
+            cannot train so.
     """
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     model = _fresh_model(run)
+    for root in run.folders:
+        check_output(Path(root), output)
     claim = Claim(values, output, output / FILENAME, resume)
     claim.check()
     paths = find_pictures(run.folders)

@@ -37,7 +37,7 @@ from subspect.detectors.uninformed_students.teacher_losses import (
 )
 from subspect.detectors.uninformed_students.teacher_weights import save_teacher
 from subspect.files import write_json
-from subspect.records import Claim
+from subspect.records import Claim, check_output
 from subspect.sizes import resize
 from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions
@@ -261,13 +261,16 @@ def pretrain_teacher(
         WeightsError: The backbone's weights cannot be had.
         FileExistsError: The file exists, or its folder holds a run and ``resume`` is not set.
         BlockingIOError: Another process is at work in that folder.
-        ValueError: The run to resume was another one, or this machine cannot train so.
+        ValueError: The run to resume was another one, the output lies among the pictures, or this machine
+            cannot train so.
     """
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     if output.suffix != ".safetensors":
         raise ValueError(f"a teacher is written as a .safetensors file, got --output {output}")
     folder = output.with_suffix("")
+    for root in run.folders:
+        check_output(Path(root), folder)
     claim = Claim(values, folder, output, resume)
     claim.check()
     distilled = load_distilled(run.teacher, run.weights)
