@@ -79,6 +79,9 @@ def test_settings_replace_single_values(place):
         ("seeds=[]", "needs seeds"),
         ("seeds=[1, 1]", "named twice"),
         ("methods.dsr.variants={a/b: []}", "'a/b' names a folder"),
+        ("datasets={..: {}}", "'..' names a folder"),
+        ("datasets={.: {}}", "'.' names a folder"),
+        ("datasets={' ': {}}", "' ' names a folder"),
         ("protocol=papper", "protocol"),
     ],
 )

@@ -134,8 +134,15 @@ def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:
     if not recorded.exists():
         return []
     before, now = _flatten(_load(recorded, dict)), _flatten(values)
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [name for name in {**before, **now} if not _same(before.get(name), now.get(name))]
     return [f"{name} was {before.get(name)}, now {now.get(name)}" for name in names]
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two values are equal; earlier versions recorded some paths relative that are absolute now."""
+    if isinstance(before, str) and isinstance(now, str) and Path(now).is_absolute():
+        return str(Path(before).absolute()) == now
+    return bool(before == now)
 
 
 def _spoken(conditions: Mapping[str, Any]) -> str:

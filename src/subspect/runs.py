@@ -58,6 +58,7 @@ def configured(
 
     Raises:
         ConfigurationError: A field does not exist or a value does not fit it.
+        ValueError: An image size, tiling or number of steps does not fit the method.
     """
     config = configure(preset, file, settings)
     if image_size is not None:

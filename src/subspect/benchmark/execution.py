@@ -160,7 +160,8 @@ def write_summary(cells: Sequence[Cell], output: Path) -> None:
         row |= {"anomalies": cell.run.data.anomalies, "seed": cell.run.seed}
         row |= {"state": state(cell, output), "folder": cell.name}
         if row["state"] == "finished":
-            row |= json.loads((output / cell.path / cell.evaluation / METRICS).read_text())["mean"]
+            metrics = output / cell.path / cell.evaluation / METRICS
+            row |= json.loads(metrics.read_text(encoding="utf-8"))["mean"]
         writer.writerow(row)
     write_text(output / SUMMARY, text.getvalue())
 

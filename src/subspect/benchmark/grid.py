@@ -17,7 +17,7 @@ from subspect.results import Protocol
 FULL = "full"
 """Name of the variant that changes nothing."""
 
-_NAME = re.compile(r"[\w=.+ -]+")
+_NAME = re.compile(r"[\w=+-][\w=.+ -]*")
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,10 @@ class Grid:
         variants = (name for entry in self.methods.values() for name in entry.variants)
         for name in (*self.datasets, *self.methods, *variants):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} names a folder: letters, digits, spaces and any of _=.+- only")
+                raise ValueError(
+                    f"{name!r} names a folder: letters, digits, spaces and any of _=.+- only, and neither a dot"
+                    " nor a space at its beginning"
+                )
 
     @property
     def kept_out(self) -> int:
