@@ -90,6 +90,9 @@ def test_settings_replace_single_values(place):
         ("seeds=[]", "needs seeds"),
         ("seeds=[1, 1]", "named twice"),
         ("methods.dsr.variants={a/b: []}", "'a/b' names a folder"),
+        ("datasets={..: {}}", "'..' names a folder"),
+        ("datasets={.: {}}", "'.' names a folder"),
+        ("datasets={' ': {}}", "' ' names a folder"),
         ("protocol=papper", "protocol takes whole or paper; got 'papper'"),
     ],
 )
@@ -144,7 +147,7 @@ def test_each_cell_is_a_run_with_everything_recorded(finished):
     for cell in cells:
         folder = output / cell.path
         assert {path.name for path in folder.iterdir()} == {
-            "run.json", "split.csv", "logs", "previews", "checkpoints", "detector",
+            ".lock", "run.json", "conditions.json", "split.csv", "logs", "previews", "checkpoints", "detector",
             "cell.json", "sessions.jsonl", "log.txt", "evaluation-whole",
         }  # fmt: skip
         assert json.loads((folder / "run.json").read_text()) == cell.run.to_dict()

@@ -2,11 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import subspect
 from brightness import BrightnessDetector
 from subspect.calibration import (
     Calibration,
@@ -16,7 +18,11 @@ from subspect.calibration import (
     sample_map,
     smallest_rate,
 )
+from subspect.detectors.dsr.model import Dsr
+from subspect.images import ImageError
 from subspect.runs import calibrate_detector
+from subspect.storage import save_detector
+from tiny import DSR, write_pictures
 
 PIXELS = [np.linspace(0, 1, 1001, dtype=np.float32)]
 
@@ -140,3 +146,25 @@ def test_normal_images_that_look_anomalous_are_named(tmp_path, caplog):
     caplog.clear()
     calibrate_detector(BrightnessDetector(), [*paths[:7], *paths[8:]], 0.1, "cpu")
     assert not caplog.text
+
+
+@pytest.fixture
+def uncalibrated(tmp_path) -> Path:
+    save_detector(Dsr(DSR), tmp_path / "detector", {})
+    return tmp_path / "detector"
+
+
+def test_tiles_are_refused_of_a_detector_that_was_never_calibrated(uncalibrated):
+    with pytest.raises(ValueError, match="has no calibration to take a threshold for tiles of 64x64"):
+        subspect.load(uncalibrated, tile=64)
+
+
+def test_what_a_detector_is_calibrated_with_may_be_a_folder_and_must_be_there(uncalibrated, tmp_path):
+    pictures = write_pictures(tmp_path / "photos", 3)
+    made = subspect.calibrate(uncalibrated, str(tmp_path / "photos"), tmp_path / "made")
+    listed = subspect.calibrate(uncalibrated, pictures, tmp_path / "listed")
+    assert made.threshold == listed.threshold
+    for missing in ("lost.png", [*pictures, "lost.png"]):
+        with pytest.raises(ImageError, match=r"lost\.png: no such file"):
+            subspect.calibrate(uncalibrated, missing, tmp_path / "new")
+    assert not (tmp_path / "new").exists()

@@ -56,7 +56,7 @@ def assert_fails(words: list[str], capsys, *parts: str) -> None:
 
 def test_train_writes_a_detector_and_says_so(place):
     assert {path.name for path in (place / "run").iterdir()} == {
-        "run.json", "split.csv", "logs", "previews", "checkpoints", "detector",
+        ".lock", "run.json", "conditions.json", "split.csv", "logs", "previews", "checkpoints", "detector",
     }  # fmt: skip
     detector = load_detector(place / "run/detector")
     assert (detector.config.detection_stage.steps, detector.config.upsampling_stage.steps) == (1, 1)

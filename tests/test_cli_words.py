@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from subspect.cli import main
-from subspect.cli.values import image_size
+from subspect.cli.values import image_size, picture_files
+from tiny import write_pictures
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,9 @@ def test_a_failure_is_one_line_and_exit_code_1(tmp_path):
     assert ended.returncode == 1
     assert ended.stderr == f"subspect check: {tmp_path / 'gone'}: no such folder\n"
     assert ended.stdout == ""
+
+
+def test_a_list_of_files_may_come_from_windows_and_have_blanks(tmp_path):
+    pictures = write_pictures(tmp_path / "my pictures", 2)
+    (tmp_path / "list.txt").write_bytes(f"\ufeff{pictures[0]}\r\n \r\n{pictures[1]} \r\n".encode())
+    assert picture_files([tmp_path / "list.txt"]) == pictures

@@ -1,6 +1,9 @@
+import os
+import shutil
+
 import pytest
 
-from subspect.files import remove_leftovers, write_atomically
+from subspect.files import complete_folder, remove_leftovers, write_atomically
 
 
 def test_a_file_is_replaced_by_the_complete_new_one(tmp_path):
@@ -18,6 +21,21 @@ def test_a_file_is_replaced_by_the_complete_new_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
     assert names[0].parent == tmp_path
     assert names[0].suffix == ".json"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_is_then(tmp_path, monkeypatch):
+    path, synced = tmp_path / "results.json", []
+
+    def noted(opened, sync=os.fsync):
+        synced.append((os.fstat(opened).st_ino, path.exists()))
+        sync(opened)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_atomically(path, lambda temporary: temporary.write_text("new"), durable=False)
+    assert synced == []
+    path.unlink()
+    write_atomically(path, lambda temporary: temporary.write_text("new"))
+    assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -46,7 +64,26 @@ def test_what_killed_writers_leave_is_removed_and_nothing_else(tmp_path):
     with pytest.raises(KeyboardInterrupt) as stopped:
         write_atomically(tmp_path / "map.npy", killed)
     (tmp_path / "aside").rename(tmp_path / str(stopped.value))
-    assert len(list(tmp_path.iterdir())) == 4
+    with complete_folder(tmp_path / "detector") as left:
+        (left / "half").touch()
+        shutil.copytree(left, tmp_path / "aside")
+    (tmp_path / "aside").rename(left)
+    assert len(list(tmp_path.iterdir())) == 6
     remove_leftovers(tmp_path)
     remove_leftovers(tmp_path / "nowhere")
-    assert {path.name for path in tmp_path.iterdir()} == {"map.npy", ".hidden-map.npy", ".nfs0123456789abcdef"}
+    kept = {"map.npy", ".hidden-map.npy", ".nfs0123456789abcdef", "detector"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+def test_a_folder_appears_complete_or_not_at_all(tmp_path):
+    folder = tmp_path / "new/detector"
+    with complete_folder(folder) as made:
+        (made / "weights").write_text("all of them")
+        assert not folder.exists()
+    assert [path.name for path in folder.iterdir()] == ["weights"]
+    with pytest.raises(FileNotFoundError), complete_folder(tmp_path / "new/other") as made:
+        (made / "missing/weights").touch()
+    with pytest.raises(OSError, match="not empty"), complete_folder(folder):
+        pass
+    assert [path.name for path in folder.parent.iterdir()] == ["detector"]
+    assert (folder / "weights").read_text() == "all of them"

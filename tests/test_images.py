@@ -112,10 +112,13 @@ def test_16_bit_rgba_tiff(tmp_path):
     assert_reads(tmp_path / "a.tif", DEEP / 65535)
 
 
-def test_16_bit_rgb_png(tmp_path):
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in DEEP)
-    png(tmp_path / "a.png", 20, 13, 16, 2, rows)
-    assert_reads(tmp_path / "a.png", DEEP / 65535, tolerance=1 / 255)
+def test_16_bit_colour_png_is_refused_rather_than_cut_to_8(tmp_path):
+    grey_and_alpha = DEEP[..., :2]
+    for kind, pixels in ((2, DEEP), (4, grey_and_alpha)):
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+        png(tmp_path / "a.png", 20, 13, 16, kind, rows)
+        with pytest.raises(ImageError, match=r"a\.png: a PNG with 16 bits in several channels, .*TIFF"):
+            images.decode(tmp_path / "a.png")
 
 
 def turned_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.pretraining import pretrain
+from subspect.detectors.uninformed_students.pretraining import pretrain_teacher
+from subspect.files import locked
 from subspect.runs import RunOptions, train
 from subspect.training.checkpoints import newest_checkpoint
 from tiny import (
@@ -23,6 +25,7 @@ from tiny import (
     QUIET,
     pretrain_long,
     pretraining_run,
+    teacher_run,
     tiny_run,
     train_long,
     write_data_set,
@@ -236,6 +239,65 @@ def test_a_run_is_not_resumed_on_other_images(tmp_path, data):
     assert folder_content(tmp_path / "run") == before
 
 
+def test_a_run_that_is_still_at_work_is_not_resumed(data, stopped):
+    with locked(stopped):
+        before = folder_content(stopped)
+        with pytest.raises(BlockingIOError, match=f"another process is at work in {stopped}"):
+            train(stopped_run(data), stopped, RunOptions(QUIET, resume=True))
+        assert folder_content(stopped) == before
+
+
+def test_a_pretraining_does_not_begin_where_another_process_does(data, tmp_path):
+    with locked(tmp_path):
+        with pytest.raises(BlockingIOError, match=f"another process is at work in {tmp_path}"):
+            pretrain(pretraining_run(str(data / "pictures")), tmp_path, QUIET)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_other_precision_is_said_and_recorded_when_a_run_is_resumed(data, stopped, caplog):
+    float32 = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
+    assert json.loads((stopped / "conditions.json").read_text()) == [float32]
+    bfloat16 = RunOptions(replace(QUIET, precision="bf16-mixed"), resume=True)
+    train(stopped_run(data), stopped, bfloat16)
+    assert "precision 32-true before, now on accelerator cpu, devices 1, precision bf16-mixed" in caplog.text
+    both = [float32, {**float32, "precision": "bf16-mixed"}]
+    assert json.loads((stopped / "conditions.json").read_text()) == both
+    caplog.clear()
+    (stopped / "detector").rename(stopped / "again")
+    train(stopped_run(data), stopped, bfloat16)
+    (stopped / "detector").rename(stopped / "once more")
+    (stopped / "conditions.json").unlink()  # as of a run of an earlier version
+    train(stopped_run(data), stopped, bfloat16)
+    assert "ran on" not in caplog.text
+
+
+def test_no_run_writes_among_the_pictures_that_it_uses(data, tmp_path):
+    write_pictures(tmp_path / "pictures", 4)
+    output = tmp_path / "pictures/run"
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        pretrain(pretraining_run(str(tmp_path / "pictures")), output, QUIET)
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        pretrain_teacher(teacher_run(str(tmp_path / "pictures"), ""), output.with_suffix(".safetensors"), QUIET)
+    textured = replace(stopped_run(data), textures=str(tmp_path / "pictures"))
+    with pytest.raises(ValueError, match=f"--output {output} lies inside {tmp_path / 'pictures'}"):
+        train(textured, output, RunOptions(QUIET))
+    assert not output.exists()
+
+
+def test_what_a_kill_left_half_written_is_removed(data, stopped):
+    left = [
+        stopped / ".0123456789ab-run.json",
+        stopped / ".0123456789ab-detector/weights.safetensors",
+        stopped / "checkpoints/detection/.0123456789ab-step=1.ckpt",
+        stopped / "previews/upsampling/.0123456789ab-000001.png",
+    ]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    train(stopped_run(data), stopped, RunOptions(QUIET, resume=True))
+    assert not any(path.exists() for path in left)
+
+
 def test_nothing_to_resume_is_said(data, tmp_path):
     with pytest.raises(ValueError, match=r"nothing to resume: .* holds no run.json"):
         train(stopped_run(data), tmp_path / "new", RunOptions(QUIET, resume=True))
@@ -268,5 +330,5 @@ def test_a_pretraining_is_not_resumed_on_other_pictures(tmp_path):
     pretrain(run, tmp_path / "run", QUIET)
     (tmp_path / "run/latent.safetensors").unlink()
     write_pictures(tmp_path / "pictures", 5)
-    with pytest.raises(ValueError, match=r"the pictures are no longer those of .*split\.csv"):
+    with pytest.raises(ValueError, match=r"the images are no longer those of .*split\.csv"):
         pretrain(run, tmp_path / "run", QUIET, resume=True)

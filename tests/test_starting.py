@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+import subspect
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.riad.model import Riad
+from subspect.files import write_json
 from subspect.pretrained import WeightsError
+from subspect.records import differences
 from subspect.run_data import read_test_table
 from subspect.runs import RunOptions, train
-from subspect.starting import take_weights
+from subspect.starting import absolute_weights, take_weights
 from subspect.storage import load_detector, read_description
-from tiny import DSR, QUIET, RIAD, tiny_run, write_data_set, write_latent_model
+from tiny import DSR, QUIET, RIAD, tiny_run, write_backbone, write_data_set, write_latent_model
 
 OPTIONS = RunOptions(QUIET)
 
@@ -69,3 +72,27 @@ def test_a_detector_of_another_method_is_refused(earlier):
     _, run = earlier
     with pytest.raises(WeightsError, match="detector of the method dsr, but riad is to be trained"):
         take_weights(Riad(RIAD), str(run))
+
+
+def test_weights_are_recorded_as_they_are_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("latent.safetensors").touch()
+    assert absolute_weights("latent.safetensors") == f"{tmp_path}/latent.safetensors"
+    assert absolute_weights("./latent.safetensors#0af1") == f"{tmp_path}/latent.safetensors#0af1"
+    assert absolute_weights("owner/latent#0af1") == "owner/latent#0af1"
+    write_json(tmp_path / "run.json", {"weights": "latent.safetensors"})  # as earlier versions did
+    assert differences({"weights": f"{tmp_path}/latent.safetensors"}, tmp_path / "run.json") == []
+    assert len(differences({"weights": "/elsewhere/latent.safetensors"}, tmp_path / "run.json")) == 1
+
+
+def test_a_backbone_on_disk_is_enough_to_train_padim_from_python(tmp_path):
+    backbone = write_backbone(tmp_path / "backbone.safetensors")
+    subspect.train(
+        write_data_set(tmp_path / "data"),
+        tmp_path / "run",
+        method="padim",
+        image_size=(64, 64),
+        settings=["backbone=test_resnet", "channels=20"],
+        weights=backbone,
+    )
+    assert read_description(tmp_path / "run/detector")["provenance"]["run"]["weights"] == backbone

@@ -60,6 +60,7 @@ def test_files_have_the_permissions_of_the_users_other_files(detector, tmp_path,
         os.umask(before)
     for name in ("detector/detector.json", "detector/weights.safetensors", "latent.safetensors"):
         assert (tmp_path / name).stat().st_mode & 0o777 == mode
+    assert (tmp_path / "detector").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 def test_a_detector_without_calibration_has_none_again(tmp_path):

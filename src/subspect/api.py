@@ -7,6 +7,7 @@ from pathlib import Path
 
 from subspect.detectors.registry import find_preset
 from subspect.evaluation import evaluate as evaluate_detector
+from subspect.images import find_images
 from subspect.inspection import Inspector
 from subspect.prediction import DetectorInspector
 from subspect.recalibration import recalibrate
@@ -14,6 +15,7 @@ from subspect.results import Protocol, Results
 from subspect.run_data import DataOptions, read_test_table
 from subspect.runs import RunOptions, TrainingRun, configured
 from subspect.runs import train as train_run
+from subspect.starting import absolute_weights
 from subspect.storage import find_detector, load_detector, read_description
 from subspect.tiling import make_tiling
 
@@ -30,6 +32,7 @@ def train(
     steps: int | None = None,
     settings: Sequence[str] = (),
     seed: int = 0,
+    weights: str | Path | None = None,
     textures: str | Path | None = None,
     tile: int | tuple[int, int] | None = None,
     overlap: int | None = None,
@@ -48,6 +51,8 @@ def train(
         steps: Length of the training; stages keep their proportions.
         settings: Single values of the configuration, ``FIELD=VALUE``.
         seed: Of splits, weights, order and simulation.
+        weights: What to start from: a file or hub id, or the folder of a detector trained before; None for what
+            suits the configuration.
         textures: Folder of pictures that methods which simulate defects with textures take them from.
         tile: Side, or height and width, of the tiles that large pictures are looked at in; None for whole ones.
         overlap: Pixels that tiles share; None for a quarter of their shorter side.
@@ -69,14 +74,15 @@ def train(
     )
     data = DataOptions(str(Path(root).resolve()), layout, category, seed)
     folder = None if textures is None else str(Path(textures).resolve())
-    run = TrainingRun(method, config, data, seed, textures=folder)
+    start = None if weights is None else absolute_weights(str(weights))
+    run = TrainingRun(method, config, data, seed, start, textures=folder)
     detector = train_run(run, Path(output), RunOptions(resume=resume))
     return DetectorInspector(detector)
 
 
 def calibrate(
     detector: str | Path,
-    pictures: Sequence[str | Path],
+    pictures: str | Path | Sequence[str | Path],
     output: str | Path,
     *,
     tile: int | tuple[int, int] | None = None,
@@ -88,7 +94,7 @@ def calibrate(
 
     Args:
         detector: Folder of a saved detector, or of the run that made it.
-        pictures: Normal ones that it was not trained on.
+        pictures: Files of normal ones that it was not trained on, or the folder that holds them.
         output: Folder of the new detector.
         tile: Side, or height and width, of the tiles that pictures are looked at in from now on; None leaves it
             as it is.
@@ -106,13 +112,21 @@ def calibrate(
     """
     made = recalibrate(
         Path(detector),
-        [Path(picture) for picture in pictures],
+        _picture_files(pictures),
         Path(output),
         tiling=make_tiling(tile, overlap),
         false_alarm_rate=false_alarm_rate,
         device=device,
     )
     return DetectorInspector(made, device)
+
+
+def _picture_files(pictures: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Files as they are given, or those in a folder."""
+    if not isinstance(pictures, (str, Path)):
+        return [Path(picture) for picture in pictures]
+    path = Path(pictures)
+    return find_images(path) if path.is_dir() else [path]
 
 
 def evaluate(

@@ -140,10 +140,13 @@ def check_rate(rate: float | None, count: int) -> None:
         )
 
 
-def check_retiling(calibrated: Tiling | None, asked: Tiling, threshold: float | None) -> None:
+def check_retiling(
+    calibration: Calibration | None, calibrated: Tiling | None, asked: Tiling, threshold: float | None
+) -> None:
     """Makes sure that a calibration is not taken for pictures that are looked at in another way.
 
     Args:
+        calibration: The detector's; None if it was never calibrated.
         calibrated: How the calibration images were cut up; None if they were looked at whole.
         asked: How pictures are to be cut up, otherwise than these.
         threshold: The user's own, which needs no calibration.
@@ -151,12 +154,18 @@ def check_retiling(calibrated: Tiling | None, asked: Tiling, threshold: float | 
     Raises:
         ValueError: There is none.
     """
-    if threshold is None:
+    if threshold is not None:
+        return
+    if calibration is None:
         raise ValueError(
-            f"the threshold was calibrated on {calibrated or 'whole pictures'} and says nothing of {asked},"
-            " which show the surface at another scale, and of which each may exceed it: calibrate the detector"
-            " for them (subspect calibrate), or give a threshold"
+            f"the detector has no calibration to take a threshold for {asked} from: calibrate it for them"
+            " (subspect calibrate), or give a threshold"
         )
+    raise ValueError(
+        f"the threshold was calibrated on {calibrated or 'whole pictures'} and says nothing of {asked},"
+        " which show the surface at another scale, and of which each may exceed it: calibrate the detector"
+        " for them (subspect calibrate), or give a threshold"
+    )
 
 
 def smallest_rate(count: int) -> float:

@@ -21,6 +21,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # TIFF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274
 _WHITE_IS_ZERO = 0
+_PNG_DEPTH = 24  # where a PNG says how many bits a channel has
 
 # Pillow refuses twice its own limit while opening, which is below PIXEL_LIMIT as it comes.
 if Image.MAX_IMAGE_PIXELS is not None:
@@ -99,6 +100,11 @@ def decode(path: Path) -> Decoded:
         with Image.open(path, formats=_FORMATS) as image:
             _check_size(path, image.width, image.height)
             mode = image.mode
+            if _is_deep_colour_png(path, image):
+                raise ImageError(
+                    f"{path}: a PNG with 16 bits in several channels, of which 8 would be lost; save it as"
+                    " TIFF, or with 8 bits a channel"
+                )
             pixels = _tiff_pixels(path) if _is_deep_colour_tiff(image) else _pillow_pixels(image)
     except ImageError:
         raise
@@ -162,6 +168,14 @@ def _is_deep_colour_tiff(image: Image.Image) -> bool:
     """Whether this is a TIFF with several channels of 16 bits, which Pillow would cut to 8."""
     bits = _tiff_tag(image, _BITS_PER_SAMPLE) or ()
     return len(bits) > 1 and max(bits) == 16
+
+
+def _is_deep_colour_png(path: Path, image: Image.Image) -> bool:
+    """Whether this is a PNG with several channels of 16 bits, which Pillow would cut to 8."""
+    if image.format != "PNG" or image.mode.startswith("I"):
+        return False
+    with path.open("rb") as file:
+        return file.read(_PNG_DEPTH + 1)[-1] == 16
 
 
 def _tiff_tag(image: Image.Image, tag: int) -> Any:

@@ -277,7 +277,11 @@ def inspect_file(inspector: Inspector, path: Path, name: str, output: Path, raw_
     }
     if raw_maps:
         row["map"] = f"{MAPS}/{name}.npy"
-        write_atomically(output / row["map"], lambda temporary: np.save(temporary, inspection.anomaly_map))
+        write_atomically(
+            output / row["map"],
+            lambda temporary: np.save(temporary, inspection.anomaly_map),
+            durable=False,
+        )
     return row
 
 

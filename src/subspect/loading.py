@@ -59,6 +59,6 @@ def load(
             raise ValueError("a false-alarm rate needs a calibrated detector")
         detector.calibration = detector.calibration.with_rate(false_alarm_rate)
     if tiling is not None and tiling != detector.config.tiling:
-        check_retiling(detector.config.tiling, tiling, threshold)
+        check_retiling(detector.calibration, detector.config.tiling, tiling, threshold)
         detector.retile(tiling)
     return DetectorInspector(detector, device, threshold)

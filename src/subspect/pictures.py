@@ -127,7 +127,11 @@ def scale_to_height(picture: Picture, height: int) -> Picture:
 
 def save_picture(path: Path, picture: Picture) -> None:
     """Writes a picture as PNG; an interrupted write leaves no half a file."""
-    write_atomically(path, lambda temporary: Image.fromarray(picture).save(temporary, format="PNG"))
+
+    def write(temporary: Path) -> None:
+        Image.fromarray(picture).save(temporary, format="PNG")
+
+    write_atomically(path, write, durable=False)
 
 
 def _in_strips(draw: Callable[..., Picture], *arrays: npt.NDArray[Any]) -> Picture:

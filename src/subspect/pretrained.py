@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from subspect.files import share, write_atomically
+from subspect.files import share, write_atomically, write_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,7 +115,7 @@ def read_weights(path: Path, kind: str) -> StoredWeights:
 def write_checksum(path: Path) -> str:
     """Writes ``NAME.sha256`` beside a file, as ``sha256sum`` does, and returns the checksum."""
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    path.with_name(path.name + ".sha256").write_text(f"{checksum}  {path.name}\n", encoding="utf-8")
+    write_text(path.with_name(path.name + ".sha256"), f"{checksum}  {path.name}\n")
     return checksum
 
 

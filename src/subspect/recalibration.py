@@ -51,10 +51,10 @@ def recalibrate(
         raise ValueError("no pictures to calibrate with")
     folder = find_detector(source)
     detector, provenance = load_detector(folder), read_description(folder)["provenance"]
+    for path in pictures:
+        decode(path)
     distinct = {content_digest(path): path for path in pictures}
     check_rate(false_alarm_rate, len(distinct))
-    for path in distinct.values():
-        decode(path)
     seen = set(provenance.get("not_to_judge", ()))
     if known := len(seen & distinct.keys()):
         logger.warning(

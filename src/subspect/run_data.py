@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +11,7 @@ from typing import Any
 from subspect.datasets import read_table
 from subspect.datasets.checks import usable
 from subspect.datasets.table import Table, hold_out_calibration, take_anomalies
-from subspect.files import content_digest
+from subspect.files import content_digest, csv_text
 
 logger = logging.getLogger("subspect")
 
@@ -58,16 +56,6 @@ class DataOptions:
             )
         table = take_anomalies(usable(table, skip_unreadable=skip_unreadable), self.anomalies, self.seed)
         return hold_out_calibration(table, self.calibration_fraction, self.seed)
-
-
-def check_output(data: DataOptions, output: Path) -> None:
-    """Makes sure that a run's own pictures cannot be taken for images of its data set.
-
-    Raises:
-        ValueError: The output folder lies in the data set's.
-    """
-    if output.resolve().is_relative_to(Path(data.root).resolve()):
-        raise ValueError(f"--output {output} lies inside the data set {data.root}; choose a folder elsewhere")
 
 
 def digests_not_to_judge(table: Table) -> list[str]:
@@ -145,11 +133,9 @@ def _check_rest(table: Table, judged: Table) -> None:
 
 def split_text(table: Table) -> str:
     """The split as CSV, paths relative to the data set."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["path", "split", "category", "defect"])
+    rows = []
     for sample in table:
         inside = sample.path.is_relative_to(table.root)
         path = sample.path.relative_to(table.root) if inside else sample.path
-        writer.writerow([path.as_posix(), sample.split, sample.category, sample.defect])
-    return text.getvalue()
+        rows.append((path.as_posix(), sample.split, sample.category, sample.defect))
+    return csv_text(["path", "split", "category", "defect"], rows)

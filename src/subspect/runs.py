@@ -20,19 +20,19 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_method
-from subspect.files import write_text
+from subspect.files import json_text
 from subspect.images import read_image
 from subspect.prediction import predict
-from subspect.records import claim, record
-from subspect.run_data import DataOptions, check_output, digests_not_to_judge, split_text
+from subspect.records import Claim, check_output
+from subspect.run_data import DataOptions, digests_not_to_judge, split_text
 from subspect.starting import take_weights
+from subspect.storage import DETECTOR as DETECTOR
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
 from subspect.training.fitting import check_batches, fit
-from subspect.training.options import FitOptions, check_options, on_gpu
+from subspect.training.options import FitOptions, check_options, conditions, on_gpu
 
 logger = logging.getLogger("subspect")
-DETECTOR = "detector"
 
 ConfigT = TypeVar("ConfigT", bound=DetectorConfig)
 
@@ -58,6 +58,7 @@ def configured(
 
     Raises:
         ConfigurationError: A field does not exist or a value does not fit it.
+        ValueError: An image size, tiling or number of steps does not fit the method.
     """
     config = configure(preset, file, settings)
     if image_size is not None:
@@ -107,7 +108,9 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a run goes about it, without influence on what it gives.
+    """How a run goes about it; of all this devices and precision alone move its numbers, by rounding.
+
+    What else several devices change says docs/scale.md.
 
     Attributes:
         fit: Devices, precision, checkpoints.
@@ -125,7 +128,8 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
     Args:
         run: What to train on what.
-        output: Receives ``run.json``, ``split.csv``, ``logs``, ``previews``, ``checkpoints`` and ``detector``.
+        output: Receives ``run.json``, ``conditions.json``, ``split.csv``, ``logs``, ``previews``,
+            ``checkpoints`` and ``detector``.
         options: How to go about it.
 
     Returns:
@@ -133,11 +137,14 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
 
     Raises:
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished detector.
+        BlockingIOError: Another process is at work in the output folder.
         ValueError: The data cannot be used, the run to resume was another one, or this machine cannot train so.
     """
     check_options(options.fit)
-    check_output(run.data, output)
-    claim(run.to_dict(), output, DETECTOR, resume=options.resume)
+    for root in filter(None, (run.data.root, run.textures)):
+        check_output(Path(root), output)
+    claim = Claim(run.to_dict(), output, output / DETECTOR, options.resume)
+    claim.check()
     table = run.data.read(skip_unreadable=options.skip_unreadable)
     check_rate(run.false_alarm_rate, len(table.select(split="calibration")))
     torch.manual_seed(run.seed)
@@ -150,20 +157,19 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
     )
     stages = detector.stages(images, run.seed)
     check_batches(stages, options.fit)  # before there is a run that could only be resumed
-    output.mkdir(parents=True, exist_ok=True)
-    _record(run, table, textures, output)
-    fit(stages, output, options.fit, resume=options.resume)
-    held_out = [sample.path for sample in table.select(split="calibration")]
-    calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))
-    detector.calibration = calibrated
-    detector.to("cpu").eval()
-    provenance = {
-        "run": run.to_dict(),
-        "images": _counts(table),
-        "started_from": origin.source,
-        "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
-    }
-    save_detector(detector, output / DETECTOR, provenance)
+    with claim.begun(_images(table, textures), conditions(options.fit)):
+        fit(stages, output, options.fit, resume=options.resume)
+        held_out = [sample.path for sample in table.select(split="calibration")]
+        calibrated = calibrate_detector(detector, held_out, run.false_alarm_rate, pick_device(options.fit))
+        detector.calibration = calibrated
+        detector.to("cpu").eval()
+        provenance = {
+            "run": run.to_dict(),
+            "images": _counts(table),
+            "started_from": origin.source,
+            "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
+        }
+        save_detector(detector, output / DETECTOR, provenance)
     return detector
 
 
@@ -210,19 +216,12 @@ def _textures(run: TrainingRun, table: Table) -> Textures | None:
     return textures
 
 
-def _record(run: TrainingRun, table: Table, textures: Textures | None, output: Path) -> None:
-    """Writes what is trained on what; of a resumed run the record stands, and the images must be the same."""
-    records = {output / "split.csv": split_text(table)}
+def _images(table: Table, textures: Textures | None) -> dict[str, str]:
+    """What a run records of its images, by the names of files."""
+    images = {"split.csv": split_text(table)}
     if textures is not None:
-        records[output / "textures.json"] = json.dumps(textures.describe(), indent=2) + "\n"
-    for path, text in records.items():
-        if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise ValueError(
-                f"the images are no longer those of {path}: a run is resumed on the same images only"
-            )
-    record(run.to_dict(), output)
-    for path, text in records.items():
-        write_text(path, text)
+        images["textures.json"] = json_text(textures.describe())
+    return images
 
 
 def _counts(table: Table) -> dict[str, int]:

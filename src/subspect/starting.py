@@ -24,6 +24,12 @@ class Origin(NamedTuple):
     not_to_judge: frozenset[str] = frozenset()
 
 
+def absolute_weights(weights: str) -> str:
+    """The same weights wherever the command is called: a path that exists is made absolute, a hub id stays."""
+    name, mark, checksum = weights.partition("#")
+    return f"{Path(name).absolute()}{mark}{checksum}" if Path(name).exists() else weights
+
+
 def take_weights(detector: Detector, weights: str | None) -> Origin:
     """Gives a new detector the weights that its training starts from.
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -19,7 +17,10 @@ from subspect.calibration import Calibration
 from subspect.detectors.base import Detector
 from subspect.detectors.configuration import from_dict
 from subspect.detectors.registry import find_method
-from subspect.files import share
+from subspect.files import complete_folder, write_json
+
+DETECTOR = "detector"
+"""Folder of the detector in that of the run that made it."""
 
 FORMAT = 1
 DESCRIPTION = "detector.json"
@@ -51,17 +52,10 @@ def save_detector(detector: Detector, folder: Path, provenance: Mapping[str, Any
         "provenance": {**provenance, **detector.provenance()},
         "versions": {name: version(name) for name in ("subspect", "torch", "lightning")},
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".subspect-", dir=folder.parent))
-    try:
+    with complete_folder(folder) as made:
         weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
-        save_file(weights, temporary / WEIGHTS)
-        share(temporary / WEIGHTS)
-        (temporary / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        save_file(weights, made / WEIGHTS)
+        write_json(made / DESCRIPTION, description)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -85,7 +79,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def find_detector(path: Path) -> Path:
     """The folder of a detector, given that folder or the run's that made it."""
-    inside = path / "detector"
+    inside = path / DETECTOR
     return inside if not (path / DESCRIPTION).is_file() and inside.is_dir() else path
 
 

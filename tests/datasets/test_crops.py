@@ -1,6 +1,8 @@
 """Random crops of pictures whose pixels tell where they come from."""
 
+import csv
 from itertools import chain, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ import torch
 from PIL import Image
 from scipy import stats
 
-from subspect.datasets.crops import Crops, NumberSampler, check_readable, read_byte_image, split_held_out
+from subspect.datasets.crops import (
+    Crops,
+    NumberSampler,
+    check_readable,
+    held_out_text,
+    read_byte_image,
+    split_held_out,
+)
 from subspect.images import ImageError
 
 
@@ -150,3 +159,11 @@ def test_held_out_pictures_are_apart_from_the_others(tmp_path):
     assert [len(part) for part in split_held_out(paths[:2], 0.01, seed=0)] == [1, 1]
     with pytest.raises(ImageError, match="at least two pictures"):
         split_held_out(paths[:1], 0.1, seed=0)
+
+
+def test_the_split_can_be_read_whatever_the_pictures_are_called():
+    names = ["plain.png", "with, comma.png", 'with "quotes".png']
+    text = held_out_text([Path(name) for name in names], [Path("judged.png")])
+    read = [*csv.reader(text.splitlines())]
+    assert read == [["path", "split"], *([name, "train"] for name in names), ["judged.png", "held_out"]]
+    assert text.splitlines()[1] == "plain.png,train", "as earlier versions wrote it: their runs go on"

@@ -184,6 +184,6 @@ def test_what_cannot_be_probed_is_one_line_and_leaves_nothing(place, tmp_path, c
         assert part in refused(["probe", str(place / "run"), *more, f"--output={output}"], capsys)
         assert not output.exists()
     inside = place / "data/out"
-    assert "lies inside the data set" in refused(words(place, inside), capsys)
+    assert "lies inside" in refused(words(place, inside), capsys)
     (tmp_path / "mine").mkdir()
     assert "exists and is not overwritten" in refused(words(place, tmp_path / "mine"), capsys)

@@ -19,6 +19,7 @@ from subspect.records import RECORD, differences
 from subspect.results import METRICS, Protocol
 from subspect.run_data import DataOptions
 from subspect.runs import DETECTOR, TrainingRun, configured
+from subspect.starting import absolute_weights
 
 CELL, FAILURE, DRAWN = "cell.json", "failure.txt", "surfaces"
 
@@ -224,7 +225,7 @@ def _cells_of(grid: Grid, dataset: str, data: DataOptions, name: str, entry: Met
                 config=configure(config, settings=settings),
                 data=replace(data, anomalies=anomalies),
                 seed=data.seed,
-                weights=entry.weights,
+                weights=None if entry.weights is None else absolute_weights(entry.weights),
                 textures=None if entry.textures is None else str(Path(entry.textures).resolve()),
             )
             yield Cell(

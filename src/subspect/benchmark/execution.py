@@ -8,7 +8,6 @@ failed. Its results are written last and mark it as finished.
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import logging
@@ -28,7 +27,7 @@ from subspect.datasets import read_table
 from subspect.datasets.surfaces import generate
 from subspect.datasets.table import Table, take_anomalies
 from subspect.evaluation import evaluate
-from subspect.files import write_text
+from subspect.files import locked, remove_leftovers, write_text
 from subspect.records import RECORD
 from subspect.results import HEADINGS, METRICS
 from subspect.run_data import read_test_table
@@ -69,7 +68,9 @@ def prepared(cells: Sequence[Cell], output: Path, options: FitOptions) -> Iterat
     check_options(options)
     check_cells(cells, output)
     output.mkdir(parents=True, exist_ok=True)
-    with _locked(output):
+    with locked(output):
+        for folder in (output, output / DRAWN):
+            remove_leftovers(folder)
         draw_surfaces(cells, output)
         write_summary(cells, output)
         try:
@@ -161,22 +162,10 @@ def write_summary(cells: Sequence[Cell], output: Path) -> None:
         row |= {"anomalies": cell.run.data.anomalies, "seed": cell.run.seed}
         row |= {"state": state(cell, output), "folder": cell.name}
         if row["state"] == "finished":
-            row |= json.loads((output / cell.path / cell.evaluation / METRICS).read_text())["mean"]
+            metrics = output / cell.path / cell.evaluation / METRICS
+            row |= json.loads(metrics.read_text(encoding="utf-8"))["mean"]
         writer.writerow(row)
     write_text(output / SUMMARY, text.getvalue())
-
-
-@contextmanager
-def _locked(output: Path) -> Iterator[None]:
-    """Keeps other calls out of a folder; the lock goes with the process, however it ends."""
-    with (output / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(
-                f"another benchmark is at work in {output}; wait for it or stop it"
-            ) from error
-        yield
 
 
 @contextmanager

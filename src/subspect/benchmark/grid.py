@@ -22,7 +22,7 @@ EntryT = TypeVar("EntryT", bound="DataclassInstance")
 FULL = "full"
 """Name of the variant that changes nothing."""
 
-_NAME = re.compile(r"[\w=.+ -]+")
+_NAME = re.compile(r"[\w=+-][\w=.+ -]*")
 _EXPECTED = {
     "datasets": "data sets by name, e.g. {surfaces: {categories: [fabric]}}",
     "root": "a folder, e.g. data/mvtec_ad",
@@ -131,7 +131,10 @@ class Grid:
         variants = (name for entry in self.methods.values() for name in entry.variants)
         for name in (*self.datasets, *self.methods, *variants):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} names a folder: letters, digits, spaces and any of _=.+- only")
+                raise ValueError(
+                    f"{name!r} names a folder: letters, digits, spaces and any of _=.+- only, and neither a dot"
+                    " nor a space at its beginning"
+                )
 
     @property
     def kept_out(self) -> int:

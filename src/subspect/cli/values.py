@@ -89,4 +89,5 @@ def _named(path: Path) -> list[Path]:
     """What a list names, as if it stood on the command line, empty lines left out; of anything else itself."""
     if path.suffix.lower() != ".txt" or path.is_dir():
         return [path]
-    return [Path(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = map(str.strip, path.read_text(encoding="utf-8-sig").splitlines())  # a byte-order mark is no name
+    return [Path(line) for line in lines if line]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from subspect.files import write_text
+from subspect.files import csv_text
 from subspect.images import ImageError, decode, find_images, read_image
 from subspect.sizes import resize
 
@@ -132,22 +132,10 @@ def find_pictures(folders: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
-def record_held_out(trained: Sequence[Path], judged: Sequence[Path], output: Path) -> None:
-    """Writes ``split.csv``, which pictures are trained on.
-
-    Raises:
-        ValueError: It is there already and says otherwise: a resumed run needs the same pictures.
-    """
-    split = output / "split.csv"
-    rows = [
-        f"{path.as_posix()},{name}"
-        for name, paths in (("train", trained), ("held_out", judged))
-        for path in paths
-    ]
-    text = "path,split\n" + "\n".join(rows) + "\n"
-    if split.exists() and split.read_text(encoding="utf-8") != text:
-        raise ValueError(f"the pictures are no longer those of {split}: a run is resumed on the same ones only")
-    write_text(split, text)
+def held_out_text(trained: Sequence[Path], judged: Sequence[Path]) -> str:
+    """Which pictures are trained on and which judge, as CSV."""
+    split = (("train", trained), ("held_out", judged))
+    return csv_text(["path", "split"], [(path.as_posix(), name) for name, paths in split for path in paths])
 
 
 def read_byte_image(path: Path) -> Tensor:

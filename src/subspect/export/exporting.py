@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +16,7 @@ from subspect.export.combinations import TOLERANCES, ExportOptions
 from subspect.export.formats import write_model
 from subspect.export.graph import Size
 from subspect.export.pictures import CheckPictures
-from subspect.files import content_digest, share, write_json
+from subspect.files import complete_folder, content_digest, write_json
 from subspect.prediction import DetectorInspector
 from subspect.serving.description import (
     DESCRIPTION,
@@ -61,7 +57,7 @@ def export_detector(
     if options.normal_images:
         CheckPictures(options.normal_images, wanted).check(wanted)
     detector = detector.cpu().eval()
-    with _complete_or_nothing(output) as folder:
+    with complete_folder(output) as folder:
         write_model(detector, folder, options)
         description = _describe(detector, provenance, folder, options)
         write_json(folder / DESCRIPTION, description.to_values())
@@ -151,18 +147,3 @@ def _judge(comparison: Comparison, options: ExportOptions) -> None:
         comparison.score_maximum,
         len(comparison.changed),
     )
-
-
-@contextmanager
-def _complete_or_nothing(output: Path) -> Iterator[Path]:
-    """A folder beside ``output`` that takes its name when all went well, and is removed otherwise."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".subspect-", dir=output.parent))
-    try:
-        yield temporary
-        for path in temporary.iterdir():
-            share(path)
-        temporary.chmod(0o755)
-        temporary.rename(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

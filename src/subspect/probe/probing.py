@@ -20,7 +20,7 @@ from subspect.probe.hit_miss import fit_hit_miss
 from subspect.probe.measuring import Finding, find_hosts, held_out, plant_and_score
 from subspect.probe.results import FamilyResult, ProbeResult, findings_text
 from subspect.probe.score_regression import fit_scores
-from subspect.run_data import DataOptions, check_output
+from subspect.records import check_output
 
 logger = logging.getLogger("subspect")
 
@@ -86,7 +86,7 @@ def probe(probed: Probed, table: Table, output: Path, options: ProbeOptions | No
         raise FileExistsError(f"{output} exists and is not overwritten; choose another folder")
     if len(table.categories) > 1:
         raise ValueError(f"one detector is probed on one category, choose from: {', '.join(table.categories)}")
-    check_output(DataOptions(str(table.root), table.layout), output)
+    check_output(table.root, output)
     options = options or ProbeOptions()
     families, inspector = make_families(options.contrasts), probed.inspector
     paths = held_out([sample.path for sample in table.select(anomalous=False)], probed.provenance)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from subspect.files import csv_text
 from subspect.probe.curves import CONFIDENCE, TARGET, DetectionCurve
 from subspect.probe.families import Family
 from subspect.probe.measuring import Finding
@@ -126,12 +125,8 @@ class ProbeResult:
 
 def findings_text(findings: Sequence[Finding]) -> str:
     """Findings as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["family", "path", "size", "score", "found"])
-    for one in findings:
-        writer.writerow([one.family, str(one.path), repr(one.size), repr(one.score), int(one.found)])
-    return text.getvalue()
+    rows = [(one.family, one.path, repr(one.size), repr(one.score), int(one.found)) for one in findings]
+    return csv_text(["family", "path", "size", "score", "found"], rows)
 
 
 def _cells(one: FamilyResult) -> tuple[str, ...]:

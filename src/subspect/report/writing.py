@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subspect.files import write_text
-from subspect.folders import written_whole
+from subspect.files import complete_folder
 from subspect.pages import Section, write_page
 from subspect.report.cases import case_sections
 from subspect.report.comparison import (
@@ -50,7 +50,7 @@ def write_report(folders: Sequence[Path], output: Path, *, pictures: int = 1, de
     entries = read_entries(folders)
     if output.exists() and any(output.iterdir()):
         raise FileExistsError(f"{output} has something in it and is not overwritten; choose another --output")
-    with written_whole(output) as folder:
+    with complete_folder(output) as folder:
         _write(entries, folder, pictures, device)
     return output / PAGE
 

@@ -90,7 +90,7 @@ def load_export(
     if false_alarm_rate is not None:
         description = description.with_rate(false_alarm_rate)
     if tiling is not None and tiling != description.tiling:
-        check_retiling(description.tiling, tiling, threshold)
+        check_retiling(description.calibration, description.tiling, tiling, threshold)
         description = replace(description, tiling=tiling, calibration=None)
         _check_tiles(folder, description)
     return ExportInspector(description, start_engine(folder, description, device), threshold)

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, TQDMProgr
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import Profiler
 
+from subspect.files import remove_leftovers
 from subspect.training.checkpoints import (
     AtomicCheckpoints,
     LastCheckpoint,
@@ -34,7 +35,8 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
 
     Args:
         stages: They share the detector they train.
-        folder: Receives ``checkpoints/STAGE``, ``logs`` and ``previews/STAGE``.
+        folder: Receives ``checkpoints/STAGE``, ``logs`` and ``previews/STAGE``. No other process may be at
+            work in it.
         options: How to run.
         resume: Continue from the newest checkpoints in ``folder``; finished stages are loaded, not repeated.
 
@@ -46,6 +48,8 @@ def fit(stages: Sequence[Stage], folder: Path, options: FitOptions, *, resume: b
         raise FileExistsError(f"{folder} holds a training already: resume it, or choose another output folder")
     check_batches(stages, options)
     for number, stage in enumerate(stages):
+        for written in (checkpoint_folder(stage, folder), _preview_folder(stage, folder)):
+            remove_leftovers(written)
         checkpoint, step = newest_checkpoint(checkpoint_folder(stage, folder))
         if checkpoint is not None and step >= stage.config.steps:
             logger.info("stage %s is finished, loading %s", stage.name, checkpoint)
@@ -89,13 +93,17 @@ def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path
     stage.to("cpu").to(memory_format=torch.contiguous_format)
 
 
+def _preview_folder(stage: Stage, folder: Path) -> Path:
+    return folder / "previews" / stage.name
+
+
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     silence_adverts()
     logs = folder / "logs" / stage.name
     preview_every = stage.config.steps if stage.gathers else options.preview_every
     callbacks: list[Callback] = [
         LastCheckpoint(final_checkpoint(stage, folder)),
-        Previews(folder / "previews" / stage.name, preview_every),
+        Previews(_preview_folder(stage, folder), preview_every),
     ]
     if not stage.gathers:
         callbacks += [regular_checkpoints(stage, folder, options.checkpoint_every), LearningRateMonitor("step")]

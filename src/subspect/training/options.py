@@ -73,6 +73,15 @@ def trainer_precision(options: FitOptions) -> Any:
     return "bf16-mixed" if fast else "32-true"
 
 
+def conditions(options: FitOptions) -> dict[str, Any]:
+    """What of the options moves the numbers of a training, as this machine takes them; values JSON can hold."""
+    return {
+        "accelerator": "gpu" if on_gpu(options) else options.accelerator.replace("auto", "cpu"),
+        "devices": options.devices,
+        "precision": trainer_precision(options),
+    }
+
+
 def silence_adverts() -> None:
     """Keeps Lightning from advertising, and from listing hardware that is not there, with every trainer."""
     logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)

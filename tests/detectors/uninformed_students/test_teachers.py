@@ -29,6 +29,7 @@ from subspect.detectors.uninformed_students.teacher_losses import (
     triplet_loss,
 )
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers, save_teacher
+from subspect.files import locked
 from subspect.pretrained import WeightsError
 from tiny import (
     PATCH_NETWORK,
@@ -253,6 +254,15 @@ def test_a_training_stopped_and_resumed_is_the_uninterrupted_one(folder, pretrai
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(FileExistsError, match=r"teacher\.safetensors exists already"):
         pretrain_teacher_long(*words, str(output), resume=True)
+    with locked(output.with_suffix("")):
+        output.unlink()
+        with pytest.raises(BlockingIOError, match="another process is at work in"):
+            pretrain_teacher_long(*words, str(output), resume=True)
+    output.touch()
+    output.with_suffix("").rename(tmp_path / "put away")
+    with pytest.raises(FileExistsError, match=r"teacher\.safetensors exists already"):
+        pretrain_teacher_long(*words, str(output))
+    assert not output.with_suffix("").exists(), "work began"
 
 
 def test_teachers_come_from_folders_and_files(tmp_path):

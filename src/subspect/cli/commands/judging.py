@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def do_evaluate(given: Namespace) -> int:
     """Judges detectors on the test split."""
-    from subspect.folders import written_whole
+    from subspect.files import complete_folder
     from subspect.results import render_categories, write_results
     from subspect.storage import find_detectors
 
@@ -29,7 +29,7 @@ def do_evaluate(given: Namespace) -> int:
     output = given.output or _place(folders, given.detector) / f"evaluation-{given.protocol}"
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
-    with written_whole(output) as temporary:
+    with complete_folder(output) as temporary:
         results = [_evaluate_one(folder, temporary, given) for folder in folders]
         write_results(results, temporary)
     for result in results:

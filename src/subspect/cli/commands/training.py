@@ -34,6 +34,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
     from subspect.detectors.registry import find_preset
     from subspect.run_data import DataOptions
     from subspect.runs import DETECTOR, RunOptions, TrainingRun, configured, train
+    from subspect.starting import absolute_weights
 
     config = configured(
         find_preset(given.method, given.preset),
@@ -56,7 +57,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
         config,
         data,
         given.seed,
-        given.weights,
+        None if given.weights is None else absolute_weights(given.weights),
         given.false_alarm_rate,
         textures=None if given.textures is None else str(given.textures.resolve()),
     )

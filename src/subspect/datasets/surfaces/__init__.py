@@ -7,8 +7,6 @@ never changes the first.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from subspect.datasets.surfaces.flange import FLANGE
 from subspect.datasets.surfaces.metal import METAL
 from subspect.datasets.surfaces.photographs import BRICK, GRASS, GRAVEL
 from subspect.datasets.table import NORMAL
+from subspect.files import complete_folder
 
 _SURFACES: dict[str, Surface[Any]] = {
     "brick": BRICK,
@@ -153,22 +152,13 @@ def generate(
     """
     chosen = tuple(SURFACES if surfaces is None else surfaces)
     _check(output, seed, chosen, size, (train, test_normal, per_defect))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with complete_folder(output) as building:
         (building / "README.txt").write_text(_README.format(seed=seed, size=size), encoding="utf-8")
         for surface in chosen:
             _write(building, surface, NORMAL, train, seed, size, training=True)
             _write(building, surface, NORMAL, test_normal, seed, size)
             for kind in DEFECTS[surface]:
                 _write(building, surface, kind, per_defect, seed, size)
-        building.chmod(0o755)  # mkdtemp shuts others out
-        if output.exists():
-            output.rmdir()  # empty, or this fails and nothing is lost
-        building.rename(output)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def _check(output: Path, seed: int, surfaces: tuple[str, ...], size: int, counts: tuple[int, ...]) -> None:

@@ -19,8 +19,8 @@ from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
     find_pictures,
+    held_out_text,
     read_byte_image,
-    record_held_out,
     split_held_out,
 )
 from subspect.detectors.colour import Colour, in_order
@@ -30,10 +30,10 @@ from subspect.detectors.dsr.latent_model import LatentModel, Latents
 from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
-from subspect.files import write_text
-from subspect.records import claim, record
+from subspect.files import write_json
+from subspect.records import Claim, check_output
 from subspect.training.fitting import fit
-from subspect.training.options import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
 _REVIVE_EVERY = 50
@@ -215,22 +215,26 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     Raises:
         ImageError: There are too few pictures, or some cannot be read; the message lists them.
         FileExistsError: The output folder holds a run and ``resume`` is not set, or a finished model.
-        ValueError: The run to resume was another one, or this machine cannot train so.
+        BlockingIOError: Another process is at work in the output folder.
+        ValueError: The run to resume was another one, the output lies among the pictures, or this machine
+            cannot train so.
     """
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     model = _fresh_model(run)
-    claim(values, output, FILENAME, resume=resume)
+    for root in run.folders:
+        check_output(Path(root), output)
+    claim = Claim(values, output, output / FILENAME, resume)
+    claim.check()
     paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
-    output.mkdir(parents=True, exist_ok=True)
-    record(values, output)
-    record_held_out(trained, judged, output)
-    fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
-    report = {"run": values, "pictures": len(trained), "held_out": judge(model, judged, run.pretraining.colour)}
-    write_text(output / "report.json", json.dumps(report, indent=2) + "\n")
-    save_latent_model(model, output / FILENAME, report)
+    with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
+        fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
+        held_out = judge(model, judged, run.pretraining.colour)
+        report = {"run": values, "pictures": len(trained), "held_out": held_out}
+        write_json(output / "report.json", report)
+        save_latent_model(model, output / FILENAME, report)
     return report
 
 

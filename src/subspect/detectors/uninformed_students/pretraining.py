@@ -17,7 +17,7 @@ from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
     find_pictures,
-    record_held_out,
+    held_out_text,
     split_held_out,
 )
 from subspect.detectors.uninformed_students.config import PATCH_SIZES, TEACHERS, TeacherConfig
@@ -36,11 +36,11 @@ from subspect.detectors.uninformed_students.teacher_losses import (
     triplet_loss,
 )
 from subspect.detectors.uninformed_students.teacher_weights import save_teacher
-from subspect.files import write_text
-from subspect.records import claim, record
+from subspect.files import write_json
+from subspect.records import Claim, check_output
 from subspect.sizes import resize
 from subspect.training.fitting import fit
-from subspect.training.options import FitOptions, check_options
+from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
 _GREY_SHARE = 0.1
@@ -259,14 +259,19 @@ def pretrain_teacher(
         ImageError: There are too few pictures, or some cannot be read; the message lists them.
         WeightsError: The backbone's weights cannot be had.
         FileExistsError: The file exists, or its folder holds a run and ``resume`` is not set.
-        ValueError: The run to resume was another one, or this machine cannot train so.
+        BlockingIOError: Another process is at work in that folder.
+        ValueError: The run to resume was another one, the output lies among the pictures, or this machine
+            cannot train so.
     """
     values = json.loads(json.dumps(asdict(run)))
     check_options(options)
     if output.suffix != ".safetensors":
         raise ValueError(f"a teacher is written as a .safetensors file, got --output {output}")
     folder = output.with_suffix("")
-    claim(values, folder, f"../{output.name}", resume=resume)
+    for root in run.folders:
+        check_output(Path(root), folder)
+    claim = Claim(values, folder, output, resume)
+    claim.check()
     distilled = load_distilled(run.teacher, run.weights)
     paths = find_pictures(run.folders)
     check_readable(paths)
@@ -274,12 +279,10 @@ def pretrain_teacher(
     torch.manual_seed(run.seed)
     teacher = PatchNetwork(run.patch_size, run.teacher.network)
     stage = TeacherStage(teacher, distilled, trained, run.teacher, run.seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    record(values, folder)
-    record_held_out(trained, judged, folder)
-    fit([stage], folder, options, resume=resume)
-    report = {"run": values, "pictures": len(trained), "held_out": stage.judge(judged)}
-    report["features"] = distilled.channels
-    write_text(folder / "report.json", json.dumps(report, indent=2) + "\n")
-    save_teacher(teacher, run.teacher.network, output, report)
+    with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
+        fit([stage], folder, options, resume=resume)
+        report = {"run": values, "pictures": len(trained), "held_out": stage.judge(judged)}
+        report["features"] = distilled.channels
+        write_json(folder / "report.json", report)
+        save_teacher(teacher, run.teacher.network, output, report)
     return report
