@@ -6,8 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from subspect.files import write_text
-from subspect.files import complete_folder
+from subspect.files import complete_folder, write_text
 from subspect.pages import Section, write_page
 from subspect.report.cases import case_sections
 from subspect.report.comparison import (
