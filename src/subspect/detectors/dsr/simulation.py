@@ -12,6 +12,7 @@ from subspect.detectors.dsr.config import SimulationConfig
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook, Quantized
 from subspect.simulation.latent import (
+    Placement,
     Ranks,
     draw_placement,
     draw_ranks,
@@ -98,17 +99,23 @@ class LatentSimulator:
         low = self._exchange(
             model.low_codebook, latents.low, latents.quantized_low.indices, mask_low, generator
         )
-        # Where both levels change, the high features follow from the changed low ones.
-        both = (placement.low & placement.high)[:, None, None, None]
-        unquantized = torch.where(both, model.high_features(latents.encoded, low.features), latents.high)
         mask_high = pool_mask(mask, HIGH_STRIDE) * placement.high[:, None, None, None]
-        indices = model.high_codebook(unquantized).indices
+        unquantized, indices = self._high_beside(low, latents, placement)
         high = self._exchange(model.high_codebook, unquantized, indices, mask_high, generator)
         marked = torch.maximum(
             F.interpolate(mask_low, scale_factor=LOW_STRIDE),
             F.interpolate(mask_high, scale_factor=HIGH_STRIDE),
         )
         return AnomalousLatents(low, high, marked)
+
+    def _high_beside(self, low: Quantized, latents: Latents, placement: Placement) -> tuple[Tensor, Tensor]:
+        """High features ``(N, D, h, w)`` and their codes: where both levels change, of the changed low ones."""
+        model = self.model
+        if not model.high_follows_low:
+            return latents.high, latents.quantized_high.indices
+        both = (placement.low & placement.high)[:, None, None, None]
+        unquantized = torch.where(both, model.high_features(latents.encoded, low.features), latents.high)
+        return unquantized, model.high_codebook(unquantized).indices
 
     def _exchange(
         self, codebook: AnyCodebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator
