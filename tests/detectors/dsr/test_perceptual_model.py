@@ -33,6 +33,7 @@ CONFIG = LatentConfig(
     width=8, residual_width=4, codes=12, low_groups=4, high_groups=8, backbone="test_resnet.r160_in1k"
 )
 NEAREST = 3
+NONE_PAINTED = torch.empty(0, dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
     latents = model.encode(images)
     config = SimulationConfig(sampling="table", nearest_share=NEAREST / CONFIG.codes)
     mask, generator = torch.ones(4, 1, 64, 96), torch.Generator().manual_seed(1)
-    anomalous = LatentSimulator(model, config)(images, latents, mask, generator)
+    anomalous = LatentSimulator(model, config)(images, latents, mask, NONE_PAINTED, generator)
     for level, normal, changed in (
         (model.low_codebook, latents.quantized_low, anomalous.low.features),
         (model.high_codebook, latents.quantized_high, anomalous.high.features),
@@ -104,8 +105,8 @@ def test_high_codes_that_no_low_ones_change_are_not_searched_again(model, images
     model.high_codebook.register_forward_hook(lambda *_: searched.append(1))
 
     def simulate() -> AnomalousLatents:
-        config = SimulationConfig(sampling=sampling, image_share=0.0)
-        return LatentSimulator(model, config)(images, latents, mask, torch.Generator().manual_seed(1))
+        simulator = LatentSimulator(model, SimulationConfig(sampling=sampling))
+        return simulator(images, latents, mask, NONE_PAINTED, torch.Generator().manual_seed(1))
 
     ours = simulate()
     assert not searched

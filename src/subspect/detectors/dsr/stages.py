@@ -21,12 +21,13 @@ from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
-from subspect.simulation.shapes import draw_masks
+from subspect.simulation.shapes import choose_shapes, draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
 from subspect.training.stage import Stage, seeded_generator
 
 _PREVIEWED = 4
+_CPU = torch.device("cpu")
 _LEAST_COUNT = 1e-3  # below one image of a batch over all processes; nothing is divided by 0
 
 
@@ -62,8 +63,19 @@ class _DsrStage(Stage):
         images = images.to(self.device)
         generator = seeded_generator(self.device, self.seed, self.name, "preview")
         size = (images.shape[2], images.shape[3])
-        mask = draw_masks(len(images), size, generator, self.simulation.shapes, normal_share=0.0)
+        shapes = self.simulation.shapes
+        drawn = seeded_generator(_CPU, self.seed, self.name, "preview shapes")
+        chosen = choose_shapes(len(images), shapes, 0.0, drawn)
+        mask = draw_masks(chosen, size, shapes, generator)
         return self.detector.reorder(images), mask, generator
+
+    def masks(
+        self, images: Tensor, drawn: torch.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes of defects, drawn on the CPU, and masks ``(N, 1, H, W)`` of them; see ``choose_shapes``."""
+        shapes = self.simulation.shapes
+        chosen = choose_shapes(len(images), shapes, self.simulation.normal_share, drawn)
+        return chosen, draw_masks(chosen, (images.shape[2], images.shape[3]), shapes, generator)
 
     def pictures(self, compared: Comparison, anomaly_map: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """What previews of both stages show of a simulated defect."""
@@ -156,7 +168,9 @@ class DetectionStage(_DsrStage):
         """Normal images, both reconstructions with simulated latent anomalies, M, and where they are."""
         images, mask, generator = self.previewed()
         model = self.detector.latent_model
-        anomalous = self.simulator(images, model.encode(images), mask, generator)
+        drawn = seeded_generator(_CPU, self.seed, self.name, "preview painted")
+        painted = self.simulator.choose_painted(torch.ones(len(images), dtype=torch.bool), drawn)
+        anomalous = self.simulator(images, model.encode(images), mask, painted, generator)
         general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         mask = self.detector.detect(restricted, general).softmax(1)
@@ -166,11 +180,11 @@ class DetectionStage(_DsrStage):
 
     @Span("simulation")
     def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
-        generator = self.step_generator("anomalies")
-        size = (images.shape[2], images.shape[3])
-        mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
+        generator, drawn = self.step_generator("anomalies"), self.step_generator("choices", _CPU)
+        chosen, mask = self.masks(images, drawn, generator)
+        painted = self.simulator.choose_painted(chosen >= 0, drawn)
         mask = mask * ~annotated[:, None, None, None]
-        return self.simulator(images, latents, mask, generator)
+        return self.simulator(images, latents, mask, painted, generator)
 
     def _losses(
         self, images: Tensor, latents: Latents, restricted: Restricted, normal: Tensor
@@ -225,10 +239,8 @@ class UpsamplingStage(_DsrStage):
         """The focal loss of the refined mask of smudged images."""
         images, _no_mask, origin = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
-        size = (images.shape[2], images.shape[3])
-        shapes, normal_share = self.simulation.shapes, self.simulation.normal_share
         with Span("simulation"):
-            mask = draw_masks(len(images), size, generator, shapes, normal_share)
+            _chosen, mask = self.masks(images, self.step_generator("choices", _CPU), generator)
             smudged = smudge(images, mask, generator)
         with torch.no_grad():
             coarse = self.detector.reconstruct_and_detect(smudged, origin)
