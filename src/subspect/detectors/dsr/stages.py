@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages
+from subspect.detectors.dsr.folds import Batch, FoldedImages, as_loaded
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
@@ -25,6 +25,9 @@ from subspect.simulation.shapes import choose_shapes, draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
 from subspect.training.stage import Stage, seeded_generator
+
+Groups = Sequence[tuple[Sequence[int], StepSampler]]
+"""Numbers of images, and what draws places among them."""
 
 _PREVIEWED = 4
 _CPU = torch.device("cpu")
@@ -69,6 +72,11 @@ class _DsrStage(Stage):
         mask = draw_masks(chosen, size, shapes, generator)
         return self.detector.reorder(images), mask, generator
 
+    def batches(self, groups: Groups, rank: int, world_size: int) -> DataLoader[Any]:
+        """One process's part of batches joined from groups of images."""
+        sampler = _JoinedSampler(groups, rank, world_size)
+        return DataLoader(FoldedImages(self.images), batch_sampler=sampler, collate_fn=as_loaded)
+
     def masks(
         self, images: Tensor, drawn: torch.Generator, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
@@ -91,6 +99,7 @@ class _DsrStage(Stage):
         """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
         images, masks, folds = batch
         places = coordinates((images.shape[2], images.shape[3]), images.device)
+        # The float32 of the places makes the others float32.
         joined = torch.cat((images, masks, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
             joined = rotate_some(joined, rotated, self.step_generator("rotation"))
@@ -139,7 +148,7 @@ class DetectionStage(_DsrStage):
             (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step))
             for indices, share in groups
         ]
-        return DataLoader(FoldedImages(self.images), batch_sampler=_JoinedSampler(samplers, rank, world_size))
+        return self.batches(samplers, rank, world_size)
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
@@ -231,9 +240,7 @@ class UpsamplingStage(_DsrStage):
         """Normal images."""
         indices = self.images.normal_indices
         sampler = StepSampler(len(indices), self.config.batch_size, self.config.steps, self.seed, start_step)
-        return DataLoader(
-            FoldedImages(self.images), batch_sampler=_JoinedSampler([(indices, sampler)], rank, world_size)
-        )
+        return self.batches([(indices, sampler)], rank, world_size)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
@@ -264,7 +271,7 @@ class _JoinedSampler(Sampler[list[int]]):
     The processes take turns, so that each has its part of every group.
     """
 
-    def __init__(self, groups: Sequence[tuple[Sequence[int], StepSampler]], rank: int, world_size: int) -> None:
+    def __init__(self, groups: Groups, rank: int, world_size: int) -> None:
         self.groups = groups
         self.rank, self.world_size = rank, world_size
 
