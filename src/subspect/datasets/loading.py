@@ -32,8 +32,8 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     """The training images of one category as a detector takes them, with their masks.
 
     They are resized once and kept in memory as float16 when they fit, read anew at each access otherwise; the
-    values are rounded to float16 either way, so that the size of the memory changes no result. Masks, which only
-    anomalous ones have, are a sixth as large, read when they are first asked for, and kept.
+    values are rounded to float16 either way, so that the size of the memory changes no result. Masks (of
+    anomalous images only, a sixth as large) are read when they are first asked for, and kept.
 
     Attributes:
         samples: One entry an image.
