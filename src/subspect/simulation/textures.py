@@ -56,7 +56,7 @@ def brightness(images: Tensor, generator: torch.Generator) -> Tensor:
 
     The reference draws one of six colour spaces and the order of the two; here it is YCrCb, times first.
     """
-    red, green, blue = images.split(1, 1)
+    red, green, blue = images.chunk(3, 1)
     luma = 0.299 * red + 0.587 * green + 0.114 * blue  # BT.601, as YCrCb
     factor = _one_each(images, generator, 0.8, 1.2)
     offset = _one_each(images, generator, -30 / 255, 30 / 255)

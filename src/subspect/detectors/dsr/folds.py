@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class FoldedImages(Dataset[Batch]):
         return *self.images.batch(indices), self.folds[indices]
 
 
-def as_loaded(batch: Batch) -> Batch:
+def as_loaded(batch: Any) -> Any:
     """What a loader is to make of a batch that is one already: nothing."""
     return batch
 

@@ -45,7 +45,7 @@ class Codebook(nn.Module):
         self.register_buffer("average_count", torch.zeros(codes))
         self.register_buffer("unit", torch.empty(width), persistent=False)
         self.measure()
-        self.register_load_state_dict_post_hook(_measure)
+        self.register_load_state_dict_post_hook(_measure)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
