@@ -1,13 +1,15 @@
-"""Schedules against PyTorch's own, seeds that hold over versions, and which checkpoint is the newest."""
+"""Schedules and Adam against PyTorch's own, seeds that hold over versions, which checkpoint is the newest."""
 
+from copy import deepcopy
 from itertools import pairwise
 
 import pytest
 import torch
+from torch import nn
 
 from subspect.detectors.config import StageConfig
 from subspect.training.checkpoints import newest_checkpoint
-from subspect.training.stage import learning_rate_factor, seeded_generator
+from subspect.training.stage import Stage, learning_rate_factor, seeded_generator
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,37 @@ def test_a_stage_of_other_length_warms_up_as_long_and_then_keeps_its_proportions
 def test_a_stage_without_steps_or_images_is_refused(steps, batch_size):
     with pytest.raises(ValueError, match="at least one step and one image"):
         StageConfig(steps, batch_size)
+
+
+class Fitting(Stage):
+    """A small convolutional network, with kernels of all kinds that layouts in memory can trip over."""
+
+    def __init__(self) -> None:
+        super().__init__("fitting", StageConfig(8, 2, learning_rate=1e-2, weight_decay=1e-2), seed=0)
+        torch.manual_seed(0)
+        upwards = nn.ConvTranspose2d(6, 4, 4, 2, 1)
+        self.network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), upwards, nn.ReLU(), nn.Conv2d(4, 1, 1))
+
+    def trained(self) -> list[nn.Module]:
+        return [self.network]
+
+
+def test_the_optimiser_is_adam_whatever_the_layout_in_memory():
+    stage = Fitting()
+    plain = deepcopy(stage.network)
+    stage.setup("fit")
+    assert stage.network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    ours = stage.configure_optimizers()["optimizer"]
+    theirs = torch.optim.Adam(plain.parameters(), lr=1e-2, weight_decay=1e-2, foreach=False)
+    for network, optimizer in ((stage.network, ours), (plain, theirs)):
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2  # without the schedule
+        for images in torch.rand(8, 2, 3, 9, 8, generator=torch.Generator().manual_seed(1)):
+            optimizer.zero_grad()
+            (network(images) - images.mean()).square().mean().backward()
+            optimizer.step()
+    for trained, expected in zip(stage.network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(trained, expected, atol=2e-5, rtol=0)
 
 
 def stream(*parts: object) -> list[int]:

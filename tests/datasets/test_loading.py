@@ -57,6 +57,26 @@ def test_a_defect_of_one_pixel_does_not_vanish(tmp_path, spot):
     np.testing.assert_array_equal(images[0][1].numpy(), expected)
 
 
+@pytest.mark.parametrize("cache_limit", [0, 4 * 1024**3], ids=["read anew", "in memory"])
+def test_a_batch_is_its_images(samples, cache_limit):
+    images = TrainingImages(samples, prepare, (6, 5), cache_limit)
+    order = [2, 1, 1, 0]
+    batch, masks = images.batch(order)
+    assert (batch.dtype, masks.dtype) == (torch.float16, torch.bool)
+    for place, index in enumerate(order):
+        image, mask = images[index]
+        assert torch.equal(batch[place].float(), image)
+        assert torch.equal(masks[place].float(), mask)
+
+
+def test_masks_are_read_once(samples):
+    images = TrainingImages(samples, prepare, (6, 5))
+    first = images[1][1]
+    samples[1].mask_paths[0].unlink()
+    assert torch.equal(images[1][1], first)
+    assert first.any()
+
+
 def test_memory_changes_no_result(samples):
     cached, anew = (TrainingImages(samples, prepare, (6, 5), limit) for limit in (10**9, 0))
     for index in range(4):

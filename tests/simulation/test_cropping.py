@@ -30,6 +30,16 @@ def test_crops_are_slices_and_begin_everywhere():
         assert stats.chisquare(torch.bincount(places, minlength=count).numpy()).pvalue > 1e-4
 
 
+def test_crops_are_as_likely_about_any_pixel_of_a_defect():
+    mask = torch.zeros(2000, 1, HEIGHT, WIDTH)
+    for row, column in ((0, 0), (0, 8), (11, 4)):
+        mask[:, :, row, column] = 1
+    cut = crops(numbered(2000), mask, 4)
+    first = cut[:, 0, 0, 0] - 1000 * torch.arange(2000)
+    corner = torch.where(first // WIDTH == HEIGHT - 4, 2, (first % WIDTH > 2).long())
+    assert stats.chisquare(torch.bincount(corner, minlength=3).numpy()).pvalue > 1e-4
+
+
 def test_a_crop_of_a_picture_with_a_defect_holds_some_of_it():
     mask = torch.zeros(400, 1, HEIGHT, WIDTH)
     defects = torch.randint(HEIGHT * WIDTH, (400,), generator=torch.Generator().manual_seed(1))

@@ -31,7 +31,7 @@ def pixel_noise(angles: np.ndarray, y: float, x: float) -> float:
 @pytest.mark.parametrize("size", [(16, 16), (12, 20), (20, 12), (7, 9)])
 def test_noise_is_gradient_noise(size):
     scales = torch.tensor([[1, 1], [4, 2], [2, 4], [32, 8]])
-    noise = perlin_noise(scales, size, generator(3))
+    noise = perlin_noise(scales, 32, size, generator(3))
     angles = 2 * np.pi * torch.rand(4, 33, 33, generator=generator(3)).double().numpy()
     height, width = size
     expected = [
@@ -45,7 +45,7 @@ def test_noise_is_gradient_noise(size):
 
 
 def test_noise_vanishes_on_the_lattice_and_stays_within_one():
-    noise = perlin_noise(torch.tensor([[4, 8]] * 20), (64, 128), generator(0))
+    noise = perlin_noise(torch.tensor([[4, 8]] * 20), 8, (64, 128), generator(0))
     assert noise[:, :, ::16, ::16].abs().max() < 1e-6
     assert 0.7 < noise.abs().max() <= 1 + 1e-6
 
@@ -76,7 +76,7 @@ def test_the_normal_share_of_masks_is_emptied_and_the_others_stay(share):
 def test_noise_is_rotated_before_the_threshold():
     drawn = perlin_masks(20, (32, 48), generator(7), normal_share=0.0, threshold=0.2)
     source = generator(7)
-    noise = perlin_noise(2 ** torch.randint(0, 6, (20, 2), generator=source), (32, 48), source)
+    noise = perlin_noise(2 ** torch.randint(0, 6, (20, 2), generator=source), 32, (32, 48), source)
     angles = 180 * torch.rand(20, generator=source) - 90
     for mask, picture, angle in zip(drawn[:, 0], noise[:, 0], angles, strict=True):
         rotated = ndimage.rotate(picture.double().numpy(), float(angle), reshape=False, order=1)

@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from subspect.simulation.perlin import perlin_masks
-from subspect.simulation.shapes import bands, blobs, distance_to_path, draw_masks, strokes
+from subspect.simulation.shapes import bands, blobs, choose_shapes, distance_to_path, draw_masks, strokes
 
 SIZE = (96, 128)
 
@@ -60,13 +60,18 @@ def test_strokes_have_their_length():
 
 @pytest.mark.parametrize("normal_share", [0.0, 0.4])
 def test_a_share_is_left_empty_and_every_shape_is_drawn(normal_share):
-    masks = draw_masks(600, (64, 64), source(), ("strokes", "bands"), normal_share)
+    shapes = ("strokes", "bands")
+    masks = draw_masks(choose_shapes(600, shapes, normal_share, source()), (64, 64), shapes, source())
     area = masks.mean((1, 2, 3))
     assert float((area == 0).float().mean()) == pytest.approx(normal_share, abs=0.08)
     drawn = area[area > 0]
     assert 0.3 < float((drawn > 0.08).float().mean()) < 0.6  # bands; strokes are never so large
 
 
-def test_perlin_alone_is_the_references():
-    ours = draw_masks(8, (64, 64), source(), ("perlin",), 0.5)
-    assert torch.equal(ours, perlin_masks(8, (64, 64), source(), normal_share=0.5))
+def test_masks_have_the_shapes_chosen():
+    chosen = torch.tensor([1, -1, 0, 1])
+    masks = draw_masks(chosen, (64, 64), ("bands", "perlin"), source())
+    generator = source()
+    assert torch.equal(masks[2:3], bands(1, (64, 64), generator))
+    assert torch.equal(masks[chosen == 1], perlin_masks(2, (64, 64), generator, normal_share=0.0))
+    assert not masks[1].any()

@@ -32,7 +32,8 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
     """The training images of one category as a detector takes them, with their masks.
 
     They are resized once and kept in memory as float16 when they fit, read anew at each access otherwise; the
-    values are rounded to float16 either way, so that the size of the memory changes no result.
+    values are rounded to float16 either way, so that the size of the memory changes no result. Masks (of
+    anomalous images only, a sixth as large) are read when they are first asked for, and kept.
 
     Attributes:
         samples: One entry an image.
@@ -66,6 +67,7 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         self.normal_indices = tuple(i for i, sample in enumerate(samples) if not sample.anomalous)
         self.anomalous_indices = tuple(i for i, sample in enumerate(samples) if sample.anomalous)
         self._prepare = prepare
+        self._shrunk: dict[int, Tensor] = {}
         self._cache = self._read_all() if bytes_of(len(samples), image_size) <= cache_limit else None
 
     def __len__(self) -> int:
@@ -73,17 +75,33 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Image ``(3, h, w)`` in [0, 1] and mask ``(1, h, w)``, 1 where defective, both float32."""
-        image = self._read(index) if self._cache is None else self._cache[index]
-        return image.float(), self._mask(index)
+        images, masks = self.batch([index])
+        return images[0].float(), masks[0].float()
+
+    def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images ``(N, 3, h, w)`` in [0, 1], float16 as they are kept, and masks ``(N, 1, h, w)``, bool."""
+        masks = torch.zeros(len(indices), 1, *self.image_size, dtype=torch.bool)
+        for place, index in enumerate(indices):
+            if self.samples[index].anomalous:
+                masks[place] = self._mask(index)
+        return self._gather(indices), masks
+
+    def _gather(self, indices: Sequence[int]) -> Tensor:
+        if self._cache is not None:
+            return self._cache[list(indices)]
+        with ThreadPoolExecutor() as pool:
+            return torch.stack(list(pool.map(self._read, indices)))
 
     def _read(self, index: int) -> Tensor:
         return self._prepare(read_image(self.samples[index].path)).half()
 
     def _mask(self, index: int) -> Tensor:
-        sample = self.samples[index]
-        if not sample.anomalous:
-            return torch.zeros(1, *self.image_size)
-        return shrink_mask(read_mask(sample.mask_paths, sample.mask_level), self.image_size)
+        """Of an anomalous image, ``(1, h, w)``."""
+        if index not in self._shrunk:
+            sample = self.samples[index]
+            mask = read_mask(sample.mask_paths, sample.mask_level)
+            self._shrunk[index] = shrink_mask(mask, self.image_size).bool()
+        return self._shrunk[index]
 
     def _read_all(self) -> Tensor:
         """All images ``(N, 3, h, w)`` in float16."""

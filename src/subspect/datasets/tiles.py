@@ -93,12 +93,13 @@ class TrainingTiles(TrainingImages):
         ]
         super().__init__(of_tiles, prepare, image_size, cache_limit=0)
 
-    def _read(self, index: int) -> Tensor:
-        return self._images[index]
+    def _gather(self, indices: Sequence[int]) -> Tensor:
+        return torch.stack([self._images[index] for index in indices])
 
     def _mask(self, index: int) -> Tensor:
         mask = self._masks[index]
-        return torch.zeros(1, *self.image_size) if mask is None else mask
+        assert mask is not None  # asked for of anomalous pictures only
+        return mask
 
 
 def _read_with_places(

@@ -21,9 +21,9 @@ def crop_randomly(images: Tensor, mask: Tensor, side: int, generator: torch.Gene
     channels, height, width = images.shape[1:]
     defective = mask.flatten(1) > 0
     has_defect = defective.any(1)
-    # multinomial wants something to draw everywhere; what it draws of a normal picture is not used.
-    weights = (defective | ~has_defect[:, None]).float()
-    pixel = torch.multinomial(weights, 1, generator=generator).squeeze(1)
+    # The largest of a random number a pixel; torch.multinomial would have the host wait for the device.
+    drawn = torch.rand(defective.shape, generator=generator, device=generator.device)
+    pixel = torch.where(defective, drawn, -1.0).argmax(1)
     rows = _window(height, side, pixel // width, has_defect, generator)
     columns = _window(width, side, pixel % width, has_defect, generator)
     cut = images.gather(2, rows[:, None, :, None].expand(-1, channels, -1, width))

@@ -89,7 +89,8 @@ def _grain(images: Tensor, generator: torch.Generator) -> Tensor:
     size, shape, device = (images.shape[2], images.shape[3]), (len(images), 2), generator.device
     exponents = (torch.randint(*span, shape, generator=generator, device=device) for span in ((2, 6), (4, 7)))
     # The noise is zero on its lattice: cells of one pixel would leave none.
-    coarse, fine = (perlin_noise((2**e).clamp(max=min(size) // 2), size, generator) for e in exponents)
+    most = min(2**6, min(size) // 2)
+    coarse, fine = (perlin_noise((2**e).clamp(max=most), most, size, generator) for e in exponents)
     return images + _strength(images, generator, 0.03, 0.45) * (coarse + 0.6 * fine)
 
 
@@ -97,11 +98,12 @@ def _graft(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image's successor in the batch, shifted around and turned; of one image, itself."""
     height, width = images.shape[2:]
     device = generator.device
-    down, right = torch.rand(2, generator=generator, device=device).tolist()
-    donor = images.roll(1, 0).roll((int(down * height), int(right * width)), (2, 3))
-    turned = torch.rand((), generator=generator, device=device) < 0.5
-    if turned and height == width:
-        donor = donor.rot90(1, (2, 3))
+    down, right, turned = torch.rand(3, 1, generator=generator, device=device)
+    rows = (torch.arange(height, device=device) + (down * height).long()) % height
+    columns = (torch.arange(width, device=device) + (right * width).long()) % width
+    donor = images.roll(1, 0)[:, :, rows[:, None], columns]
+    if height == width:
+        donor = torch.where(turned < 0.5, donor.rot90(1, (2, 3)), donor)
     mean, own_mean = donor.mean((2, 3), keepdim=True), images.mean((2, 3), keepdim=True)
     level = torch.where(_draw(images, generator) < 0.5, mean, own_mean)
     contrast = _draw(images, generator, 0.5, 1.5)

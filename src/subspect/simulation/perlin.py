@@ -9,11 +9,12 @@ from torch import Tensor
 from subspect.simulation.rotation import rotate
 
 
-def perlin_noise(scales: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+def perlin_noise(scales: Tensor, most: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Perlin gradient noise, one picture a row of ``scales``, with quintic fade.
 
     Args:
         scales: ``(N, 2)``, int64: how many lattice cells the picture is high and wide, at least 1.
+        most: What no scale is above; known beforehand, so that nobody waits for the device to say.
         size: Height and width of the pictures.
         generator: Draws the gradients; its device is used.
 
@@ -21,7 +22,6 @@ def perlin_noise(scales: Tensor, size: tuple[int, int], generator: torch.Generat
         ``(N, 1, H, W)``, about within [-1, 1] (times √2, as the noise that the reference uses).
     """
     device = generator.device
-    most = int(scales.max())
     angles = torch.rand(len(scales), most + 1, most + 1, generator=generator, device=device) * (2 * torch.pi)
     gradients = torch.stack((angles.cos(), angles.sin()), -1)
     down = _positions(scales[:, 0], size[0])
@@ -80,7 +80,7 @@ def perlin_masks(
     device = generator.device
     drawn = torch.randint(*exponents, (number, 2), generator=generator, device=device)
     noise = rotate(
-        perlin_noise(2**drawn, size, generator),
+        perlin_noise(2**drawn, 2 ** (exponents[1] - 1), size, generator),
         (torch.rand(number, generator=generator, device=device) - 0.5) * 180,
     )
     anomalous = torch.rand(number, 1, 1, 1, generator=generator, device=device) >= normal_share

@@ -24,33 +24,44 @@ _STROKE_WIDTH = (0.6, 2.8)  # half of it, to either side
 _STROKE_PIECES = 23
 
 
-def draw_masks(
-    number: int,
-    size: tuple[int, int],
-    generator: torch.Generator,
-    shapes: Sequence[Shape],
-    normal_share: float,
+def choose_shapes(
+    number: int, shapes: Sequence[Shape], normal_share: float, generator: torch.Generator
 ) -> Tensor:
-    """Masks of simulated defects, the shape drawn for each image.
+    """Which shape the defect of each image gets.
 
     Args:
-        number: How many.
-        size: Height and width.
-        generator: Random source; its device is used.
+        number: How many images.
         shapes: What is drawn from, each as likely as the others.
-        normal_share: Share of masks left empty.
+        normal_share: Share of images that get none.
+        generator: Random source, on the CPU.
 
     Returns:
-        ``(number, 1, H, W)``, float, 0 or 1.
+        ``(number,)``, places in ``shapes``, or -1 for none.
     """
-    if tuple(shapes) == ("perlin",):
-        return perlin_masks(number, size, generator, normal_share=normal_share)
-    chosen = torch.randint(len(shapes), (number,), generator=generator, device=generator.device)
+    chosen = torch.randint(len(shapes), (number,), generator=generator)
     chosen[_uniform(number, generator=generator) < normal_share] = -1
-    masks = torch.zeros(number, 1, *size, device=generator.device)
+    return chosen
+
+
+def draw_masks(
+    chosen: Tensor, size: tuple[int, int], shapes: Sequence[Shape], generator: torch.Generator
+) -> Tensor:
+    """Masks of simulated defects of the shapes chosen for each image.
+
+    Args:
+        chosen: ``(N,)`` of ``choose_shapes``, on the CPU, so that nothing waits for a GPU.
+        size: Height and width.
+        shapes: What was chosen from.
+        generator: Random source; its device is used.
+
+    Returns:
+        ``(N, 1, H, W)``, float, 0 or 1; of a mask with a shape all may happen to lie outside of the picture.
+    """
+    masks = torch.zeros(len(chosen), 1, *size, device=generator.device)
     for index, shape in enumerate(shapes):
         places = (chosen == index).nonzero().squeeze(1)
         if len(places):
+            places = places.to(masks.device, non_blocking=True)
             masks[places] = _draw(shape, len(places), size, generator)
     return masks
 
@@ -74,12 +85,12 @@ def blobs(number: int, size: tuple[int, int], generator: torch.Generator) -> Ten
     ragged = 0.6 * _noise(number, size, generator, exponents=(3, 6))
     mask = torch.zeros(number, *size, dtype=torch.bool, device=device)
     for blob in range(_BLOBS):
-        centre = _uniform(number, 2, generator=generator) * torch.tensor(size, device=device)
+        centre_down, centre_right = _place(number, size, generator)
         radius = _log_uniform(number, _BLOB_RADIUS, generator)
         stretch = torch.exp(1.6 * (_uniform(number, generator=generator) - 0.5))
         angle = math.pi * _uniform(number, generator=generator)
         along, across = _turned(
-            down - centre[:, 0, None, None], right - centre[:, 1, None, None], angle[:, None, None]
+            down - centre_down[:, None, None], right - centre_right[:, None, None], angle[:, None, None]
         )
         long, short = (radius * stretch)[:, None, None], (radius / stretch)[:, None, None]
         inside = torch.hypot(along / long, across / short) + ragged < 1
@@ -91,7 +102,7 @@ def blobs(number: int, size: tuple[int, int], generator: torch.Generator) -> Ten
 def strokes(number: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """One bent, unsteady line an image, 1 to 6 pixels wide: ``(number, 1, H, W)``, 0 or 1."""
     device = generator.device
-    centre = _uniform(number, 2, generator=generator) * torch.tensor(size, device=device)
+    centre = torch.stack(_place(number, size, generator), 1)
     length = _log_uniform(number, _STROKE_LENGTH, generator)
     heading = 2 * math.pi * _uniform(number, generator=generator)
     bend = 1.2 * (_uniform(number, generator=generator) - 0.5)
@@ -158,6 +169,12 @@ def _pixels(size: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor
     )
 
 
+def _place(number: int, size: tuple[int, int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A place anywhere in each picture: down and right, ``(number,)`` each."""
+    down, right = _uniform(2, number, generator=generator)
+    return down * size[0], right * size[1]
+
+
 def _turned(down: Tensor, right: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates along and across a direction ``angle`` from rightwards."""
     cos, sin = angle.cos(), angle.sin()
@@ -169,7 +186,7 @@ def _noise(
 ) -> Tensor:
     """Perlin noise ``(number, H, W)`` of a scale drawn for each image and axis."""
     scales = 2 ** torch.randint(*exponents, (number, 2), generator=generator, device=generator.device)
-    return perlin_noise(scales, size, generator)[:, 0]
+    return perlin_noise(scales, 2 ** (exponents[1] - 1), size, generator)[:, 0]
 
 
 def _uniform(*shape: int, generator: torch.Generator) -> Tensor:

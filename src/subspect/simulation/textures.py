@@ -16,7 +16,6 @@ from torch import Tensor
 from subspect.simulation.rotation import rotate
 
 _APPLIED = 3
-_LUMA = (0.299, 0.587, 0.114)  # BT.601, as YCrCb
 _LEVELS = 256
 
 
@@ -57,8 +56,8 @@ def brightness(images: Tensor, generator: torch.Generator) -> Tensor:
 
     The reference draws one of six colour spaces and the order of the two; here it is YCrCb, times first.
     """
-    weights = torch.tensor(_LUMA, device=images.device)[:, None, None]
-    luma = (images * weights).sum(1, keepdim=True)
+    red, green, blue = images.chunk(3, 1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue  # BT.601, as YCrCb
     factor = _one_each(images, generator, 0.8, 1.2)
     offset = _one_each(images, generator, -30 / 255, 30 / 255)
     return (images + luma * (factor - 1) + offset).clamp(0, 1)
@@ -147,7 +146,7 @@ def to_hsv(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def from_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """RGB images ``(N, 3, H, W)`` of hue (any number of turns), saturation and value, each ``(N, 1, H, W)``."""
-    offset = torch.tensor([5.0, 3.0, 1.0], device=hue.device)[:, None, None]
+    offset = torch.arange(5, 0, -2, device=hue.device)[:, None, None]
     place = (offset + 6 * hue).remainder(6)
     return value * (1 - saturation * torch.minimum(place, 4 - place).clamp(0, 1))
 

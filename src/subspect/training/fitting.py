@@ -108,7 +108,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     if not stage.gathers:
         callbacks += [regular_checkpoints(stage, folder, options.checkpoint_every), LearningRateMonitor("step")]
     if options.progress:
-        callbacks.append(TQDMProgressBar(leave=True))
+        callbacks.append(TQDMProgressBar(refresh_rate=10, leave=True))
     devices = 1 if stage.gathers else options.devices
     return L.Trainer(
         accelerator=options.accelerator,

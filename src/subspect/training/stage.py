@@ -108,12 +108,13 @@ class Stage(L.LightningModule):
         return not any(True for module in self.trained() for _ in module.parameters())
 
     def configure_optimizers(self) -> OptimizerLRScheduler | None:
-        """Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
+        """Fused Adam on everything that trains, with the stage's learning-rate schedule stepping every step."""
         if self.gathers:
             return None
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        # On a CPU, fused needs gradients that lie in memory as their weights do; autograd sees to that.
         optimizer = torch.optim.Adam(
-            trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+            trained, lr=self.config.learning_rate, weight_decay=self.config.weight_decay, fused=True
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(step, self.config)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from subspect.codes import flatten_features
@@ -78,7 +79,8 @@ def simulate(
 ) -> tuple[Latents, AnomalousLatents]:
     latents = model.encode(images)
     simulator = LatentSimulator(model, SimulationConfig(nearest_share=0.1, **settings))
-    return latents, simulator(images, latents, mask, torch.Generator().manual_seed(3))
+    painted = simulator.choose_painted(mask.flatten(1).any(1), torch.Generator().manual_seed(4))
+    return latents, simulator(images, latents, mask, painted, torch.Generator().manual_seed(3))
 
 
 def changed(after: Tensor, before: Tensor) -> np.ndarray:
@@ -195,6 +197,16 @@ def test_each_image_has_anomalies_of_one_origin(model, images, mask):
     kept = latents.quantized_high.features[normal]
     assert changed(anomalous.high.features[normal], kept).mean() < 2e-3  # near ties, see above
     assert not anomalous.mask[normal].any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_share_of_the_images_with_anomalies_is_painted(model, share):
+    anomalous = torch.arange(3000) % 3 > 0
+    simulator = LatentSimulator(model, SimulationConfig(image_share=share))
+    painted = simulator.choose_painted(anomalous, torch.Generator().manual_seed(0))
+    assert anomalous[painted].all()
+    assert len(painted.unique()) == len(painted)
+    assert stats.binomtest(len(painted), 2000, share).pvalue > 1e-4
 
 
 def test_latents_are_an_eighth_and_a_quarter_of_the_image_and_decode_to_its_size(model, images):

@@ -114,9 +114,11 @@ def test_batches_tell_the_folds_of_their_images(table):
     stage = detection(table, configured(batch_size=8), 3)
     loader, folds = stage.loader(0, 0, 1), fold_of_each(stage.images.samples)
     seen = set()
-    for (images, _, found), indices in zip(loader, loader.batch_sampler, strict=True):
+    for (images, masks, found), indices in zip(loader, loader.batch_sampler, strict=True):
         assert torch.equal(found, folds[indices])
-        assert torch.equal(images[0], stage.images[indices[0]][0])
+        assert torch.equal(masks.float(), torch.stack([stage.images[index][1] for index in indices]))
+        assert images.dtype == torch.float16
+        assert torch.equal(images[0].float(), stage.images[indices[0]][0])
         seen |= set(found.tolist())
     assert seen == {*range(FOLDS), FOLDS}
 

@@ -13,7 +13,7 @@ from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.pretraining import pretrain
-from subspect.detectors.dsr.simulation import LatentSimulator
+from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.pretrained import WeightsError
 from subspect.runs import RunOptions, train
 from subspect.storage import load_detector
@@ -33,6 +33,7 @@ CONFIG = LatentConfig(
     width=8, residual_width=4, codes=12, low_groups=4, high_groups=8, backbone="test_resnet.r160_in1k"
 )
 NEAREST = 3
+NONE_PAINTED = torch.empty(0, dtype=torch.int64)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
     latents = model.encode(images)
     config = SimulationConfig(sampling="table", nearest_share=NEAREST / CONFIG.codes)
     mask, generator = torch.ones(4, 1, 64, 96), torch.Generator().manual_seed(1)
-    anomalous = LatentSimulator(model, config)(images, latents, mask, generator)
+    anomalous = LatentSimulator(model, config)(images, latents, mask, NONE_PAINTED, generator)
     for level, normal, changed in (
         (model.low_codebook, latents.quantized_low, anomalous.low.features),
         (model.high_codebook, latents.quantized_high, anomalous.high.features),
@@ -94,6 +95,27 @@ def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
             distances = torch.cdist(book.codes.double(), book.codes.double())
             ranks = distances.argsort(dim=1).argsort(dim=1)
             assert ranks[before[images_changed], after[images_changed]].min() >= NEAREST - 1  # ties apart
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sampling", ["table", "exact"])
+def test_high_codes_that_no_low_ones_change_are_not_searched_again(model, images, sampling, monkeypatch):
+    latents, mask = model.encode(images), torch.ones(4, 1, 64, 96)
+    searched = []
+    model.high_codebook.register_forward_hook(lambda *_: searched.append(1))
+
+    def simulate() -> AnomalousLatents:
+        simulator = LatentSimulator(model, SimulationConfig(sampling=sampling))
+        return simulator(images, latents, mask, NONE_PAINTED, torch.Generator().manual_seed(1))
+
+    ours = simulate()
+    assert not searched
+    monkeypatch.setattr(PerceptualLatentModel, "high_follows_low", True)
+    searched_anew = simulate()
+    assert searched
+    for quick, slow in zip(ours, searched_anew, strict=True):
+        quick, slow = (value if isinstance(value, tuple) else (value,) for value in (quick, slow))
+        assert all(torch.equal(one, other) for one, other in zip(quick, slow, strict=True))
 
 
 def zip_books(level, features, before, after):

@@ -1,5 +1,6 @@
 """The codebook against brute force, one-hot averages in NumPy, and scikit-learn's k-means."""
 
+import copy
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ def codebook() -> Codebook:
     book = Codebook(CODES, WIDTH)
     book.codes.copy_(torch.randn(CODES, WIDTH, generator=generator(1)))
     book.average_sum.copy_(book.codes)
+    book.measure()
     return book
 
 
@@ -143,12 +145,12 @@ def test_only_dead_codes_are_revived(codebook, features):
     codebook.average_count.fill_(2.0)
     dead = torch.tensor([3, 11, 20])
     codebook.average_count[dead] = 0.4
-    before = {name: buffer.clone() for name, buffer in codebook.named_buffers()}
+    before = {name: buffer.clone() for name, buffer in codebook.state_dict().items()}
     vectors = flatten_features(features)
     codebook.revive(vectors, 0.5, generator(12))
     alive = torch.ones(CODES, dtype=torch.bool)
     alive[dead] = False
-    for name, buffer in codebook.named_buffers():
+    for name, buffer in codebook.state_dict().items():
         assert torch.equal(buffer[alive], before[name][alive]), name
     for code in dead:
         assert (vectors == codebook.codes[code]).all(1).any()
@@ -164,9 +166,35 @@ def test_features_are_flattened_position_by_position(features):
         assert torch.equal(rows[row], features[n, :, i, j])
 
 
+def assert_measured(book: Codebook) -> None:
+    np.testing.assert_allclose(book.spread()[:, 0, 0], book.codes.double().numpy().std(0), rtol=1e-5)
+
+
+def test_the_spread_follows_the_codes(codebook, features):
+    fresh = Codebook(CODES, WIDTH)
+    assert_measured(fresh)
+    holder = torch.nn.ModuleList([fresh])
+    assert "0.unit" not in holder.state_dict()
+    holder.load_state_dict({f"0.{name}": 3 * value for name, value in codebook.state_dict().items()})
+    assert_measured(fresh)
+    assert_measured(copy.deepcopy(fresh))
+    assert fresh.double().spread().dtype == torch.float64
+    vectors = 5 * flatten_features(features)
+    for change in (
+        lambda: codebook.start_from(vectors, 25.0, generator()),
+        lambda: codebook.update(7 * features, codebook(features).indices, 0.5),
+        lambda: codebook.revive(3 * vectors, 1e6, generator()),
+    ):
+        before = codebook.spread().clone()
+        change()
+        assert not torch.allclose(codebook.spread(), before)
+        assert_measured(codebook)
+
+
 def test_the_spread_is_the_codes_standard_deviation(codebook):
-    np.testing.assert_allclose(codebook.spread()[:, 0, 0], codebook.codes.numpy().std(0), rtol=1e-5)
+    assert_measured(codebook)
     codebook.codes[:, 2] = 0.5
+    codebook.measure()
     assert 0 < codebook.spread()[2] <= 1e-4, "nothing is divided by zero"
 
 
@@ -175,6 +203,7 @@ def product() -> ProductCodebook:
     book = ProductCodebook(CODES, WIDTH, groups=3)
     for seed, part in enumerate(book.parts):
         part.codes.copy_(torch.randn(CODES, WIDTH // 3, generator=generator(seed)))
+        part.measure()
     return book
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +16,14 @@ FOLDS = 4
 """Parts of about the same size."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Images ``(N, 3, H, W)`` in [0, 1], masks ``(N, 1, H, W)``, 1 where defective, and folds ``(N,)``."""
+"""Images ``(N, 3, H, W)`` in [0, 1], masks ``(N, 1, H, W)``, 1 where defective, and folds ``(N,)``.
+
+Images and masks are as they are kept in memory, float16 and bool, until they are on the device.
+"""
 
 
 class FoldedImages(Dataset[Batch]):
-    """Training images with their folds.
+    """Training images with their folds; loaders take whole batches at once (``collate_fn=as_loaded``).
 
     Attributes:
         images: Training images of one category.
@@ -37,6 +41,15 @@ class FoldedImages(Dataset[Batch]):
         """Image ``(3, h, w)`` in [0, 1], mask ``(1, h, w)``, fold ``()``."""
         image, mask = self.images[index]
         return image, mask, self.folds[index]
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        """A batch."""
+        return *self.images.batch(indices), self.folds[indices]
+
+
+def as_loaded(batch: Any) -> Any:
+    """What a loader is to make of a batch that is one already: nothing."""
+    return batch
 
 
 def fold_of_each(samples: Sequence[Sample]) -> Tensor:

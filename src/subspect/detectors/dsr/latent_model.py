@@ -94,6 +94,7 @@ class LatentModel(nn.Module, ABC):
 
     Attributes:
         before_codes: Names of the modules that the choice of codes hangs on.
+        high_follows_low: Whether the high features depend on the low ones.
         config: What it is.
         low_width: Channels of the low features.
         high_width: Channels of the high features.
@@ -103,6 +104,7 @@ class LatentModel(nn.Module, ABC):
     """
 
     before_codes: ClassVar[tuple[str, ...]]
+    high_follows_low: ClassVar[bool] = True
     config: LatentConfig
     low_width: int
     high_width: int

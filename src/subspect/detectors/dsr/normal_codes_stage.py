@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Subset
 
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages
+from subspect.detectors.dsr.folds import Batch, FoldedImages, as_loaded
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Dsr
 from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.sizes import pad_to_multiple
@@ -50,14 +50,14 @@ class NormalCodesStage(Stage):
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """The chosen images in their order; always from the beginning."""
-        return DataLoader(self.chosen, _BATCH)
+        return DataLoader(self.chosen, _BATCH, collate_fn=as_loaded)
 
     def training_step(self, batch: Batch, _: int) -> None:
         """Keeps the codes of a batch, and concludes after the last."""
         images, _no_mask, folds = batch
         model = self.detector.latent_model
         with torch.no_grad():
-            latents = model.encode(self._as_detected(images))
+            latents = model.encode(self._as_detected(images.float()))
         self._low.append(latents.quantized_low.indices.short().cpu())
         self._high.append(latents.quantized_high.indices.short().cpu())
         self._folds.append(folds.cpu())

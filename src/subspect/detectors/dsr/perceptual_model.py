@@ -32,6 +32,7 @@ class PerceptualLatentModel(LatentModel):
     """
 
     before_codes = ("backbone", "pixels")
+    high_follows_low = False
 
     def __init__(self, config: LatentConfig) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.distributed
@@ -29,10 +29,11 @@ class Codebook(nn.Module):
     """``codes`` vectors of length ``width``, learnt as exponential moving averages of what falls to them.
 
     The averages (paper, section 3.1; van den Oord et al. 2017, appendix A.1) are buffers: no gradient
-    reaches the codes.
+    reaches the codes. ``measure`` must follow whatever else changes them.
     """
 
     codes: Tensor
+    unit: Tensor
     average_sum: Tensor
     average_count: Tensor
 
@@ -42,6 +43,9 @@ class Codebook(nn.Module):
         self.register_buffer("codes", vectors)
         self.register_buffer("average_sum", vectors.clone())
         self.register_buffer("average_count", torch.zeros(codes))
+        self.register_buffer("unit", torch.empty(width), persistent=False)
+        self.measure()
+        self.register_load_state_dict_post_hook(_measure)  # type: ignore[no-untyped-call]
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
@@ -59,7 +63,12 @@ class Codebook(nn.Module):
 
     def spread(self) -> Tensor:
         """Standard deviation of the codes ``(D, 1, 1)``: the unit of each dimension of the features."""
-        return self.codes.std(0, correction=0)[:, None, None].clamp(min=_LEAST_SPREAD)
+        return self.unit[:, None, None]
+
+    @torch.no_grad()
+    def measure(self) -> None:
+        """Computes the spread of the codes, which is needed at every step and image."""
+        self.unit.copy_(self.codes.std(0, correction=0).clamp(min=_LEAST_SPREAD))
 
     @torch.no_grad()
     def update(self, features: Tensor, indices: Tensor, decay: float, epsilon: float = 1e-5) -> None:
@@ -75,11 +84,13 @@ class Codebook(nn.Module):
         total = self.average_count.sum()
         smoothed = (self.average_count + epsilon) / (total + len(self.codes) * epsilon) * total
         self.codes.copy_(self.average_sum / smoothed[:, None])
+        self.measure()
 
     @torch.no_grad()
     def start_from(self, vectors: Tensor, count: float, generator: torch.Generator) -> None:
         """Sets the codes to the k-means centres of ``vectors`` (M, D), each with the average ``count``."""
         self.codes.copy_(k_means(vectors.float(), len(self.codes), generator))
+        self.measure()
         self.average_count.fill_(count)
         self.average_sum.copy_(self.codes * count)
 
@@ -89,8 +100,13 @@ class Codebook(nn.Module):
         dead = (self.average_count < least_count).nonzero().squeeze(1)
         drawn = torch.randint(len(vectors), (len(dead),), generator=generator, device=vectors.device)
         self.codes[dead] = vectors[drawn].float()
+        self.measure()
         self.average_count[dead] = 1.0
         self.average_sum[dead] = self.codes[dead]
+
+
+def _measure(book: Codebook, _keys: Any) -> None:
+    book.measure()
 
 
 class ProductCodebook(nn.Module):

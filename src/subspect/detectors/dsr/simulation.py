@@ -12,6 +12,7 @@ from subspect.detectors.dsr.config import SimulationConfig
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook, Quantized
 from subspect.simulation.latent import (
+    Placement,
     Ranks,
     draw_placement,
     draw_ranks,
@@ -57,8 +58,21 @@ class LatentSimulator:
             if isinstance(book, Codebook) and config.sampling == "table"
         }
 
+    def choose_painted(self, anomalous: Tensor, generator: torch.Generator) -> Tensor:
+        """Which images have their anomalies painted instead of made from codes.
+
+        Args:
+            anomalous: Which are to get any, ``(N,)``, bool, on the CPU.
+            generator: Random source, on the CPU.
+
+        Returns:
+            Places in the batch, ``(n,)``, on the CPU.
+        """
+        drawn = torch.rand(len(anomalous), generator=generator) < self.config.image_share
+        return (anomalous & drawn).nonzero().squeeze(1)
+
     def __call__(
-        self, images: Tensor, latents: Latents, mask: Tensor, generator: torch.Generator
+        self, images: Tensor, latents: Latents, mask: Tensor, painted: Tensor, generator: torch.Generator
     ) -> AnomalousLatents:
         """Simulates anomalies under a mask.
 
@@ -66,22 +80,25 @@ class LatentSimulator:
             images: ``(N, 3, H, W)``, as the model takes them.
             latents: Of these images.
             mask: Where anomalies are wanted, ``(N, 1, H, W)``; empty for images to be left normal.
-            generator: Random source.
+            painted: Of ``choose_painted``; on the CPU, so that nothing waits for a GPU.
+            generator: Random source; its device is used.
         """
-        painted = (
-            torch.rand(len(images), generator=generator, device=generator.device) < self.config.image_share
-        )
-        in_image = painted[:, None, None, None] * mask
-        anomalous = self._from_codes(latents, mask - in_image, generator)
-        return self._with_painted(anomalous, images, in_image, generator)
+        if not len(painted):
+            return self._from_codes(latents, mask, generator)
+        painted = painted.to(mask.device, non_blocking=True)
+        in_codes = mask.index_fill(0, painted, 0)
+        anomalous = self._from_codes(latents, in_codes, generator)
+        return self._with_painted(anomalous, images, mask - in_codes, painted, generator)
 
     def _with_painted(
-        self, anomalous: AnomalousLatents, images: Tensor, mask: Tensor, generator: torch.Generator
+        self,
+        anomalous: AnomalousLatents,
+        images: Tensor,
+        mask: Tensor,
+        places: Tensor,
+        generator: torch.Generator,
     ) -> AnomalousLatents:
-        """The same, but of painted images where ``mask`` is not empty."""
-        places = mask.flatten(1).any(1).nonzero().squeeze(1)
-        if not len(places):
-            return anomalous
+        """The same, but of images painted under ``mask`` at ``places`` (n,) of the batch."""
         # All are painted, since grafts come from neighbours in the batch; only these are encoded.
         defective = paint(images, mask, generator, self.config.fills)[places]
         latents = self.model.encode(defective.contiguous(memory_format=torch.channels_last))
@@ -98,17 +115,23 @@ class LatentSimulator:
         low = self._exchange(
             model.low_codebook, latents.low, latents.quantized_low.indices, mask_low, generator
         )
-        # Where both levels change, the high features follow from the changed low ones.
-        both = (placement.low & placement.high)[:, None, None, None]
-        unquantized = torch.where(both, model.high_features(latents.encoded, low.features), latents.high)
         mask_high = pool_mask(mask, HIGH_STRIDE) * placement.high[:, None, None, None]
-        indices = model.high_codebook(unquantized).indices
+        unquantized, indices = self._high_beside(low, latents, placement)
         high = self._exchange(model.high_codebook, unquantized, indices, mask_high, generator)
         marked = torch.maximum(
             F.interpolate(mask_low, scale_factor=LOW_STRIDE),
             F.interpolate(mask_high, scale_factor=HIGH_STRIDE),
         )
         return AnomalousLatents(low, high, marked)
+
+    def _high_beside(self, low: Quantized, latents: Latents, placement: Placement) -> tuple[Tensor, Tensor]:
+        """High features ``(N, D, h, w)`` and their codes: where both levels change, of the changed low ones."""
+        model = self.model
+        if not model.high_follows_low:
+            return latents.high, latents.quantized_high.indices
+        both = (placement.low & placement.high)[:, None, None, None]
+        unquantized = torch.where(both, model.high_features(latents.encoded, low.features), latents.high)
+        return unquantized, model.high_codebook(unquantized).indices
 
     def _exchange(
         self, codebook: AnyCodebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator

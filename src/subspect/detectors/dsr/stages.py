@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages
+from subspect.detectors.dsr.folds import Batch, FoldedImages, as_loaded
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
@@ -21,12 +21,16 @@ from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
-from subspect.simulation.shapes import draw_masks
+from subspect.simulation.shapes import choose_shapes, draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
 from subspect.training.stage import Stage, seeded_generator
 
+Groups = Sequence[tuple[Sequence[int], StepSampler]]
+"""Numbers of images, and what draws places among them."""
+
 _PREVIEWED = 4
+_CPU = torch.device("cpu")
 _LEAST_COUNT = 1e-3  # below one image of a batch over all processes; nothing is divided by 0
 
 
@@ -62,8 +66,24 @@ class _DsrStage(Stage):
         images = images.to(self.device)
         generator = seeded_generator(self.device, self.seed, self.name, "preview")
         size = (images.shape[2], images.shape[3])
-        mask = draw_masks(len(images), size, generator, self.simulation.shapes, normal_share=0.0)
+        shapes = self.simulation.shapes
+        drawn = seeded_generator(_CPU, self.seed, self.name, "preview shapes")
+        chosen = choose_shapes(len(images), shapes, 0.0, drawn)
+        mask = draw_masks(chosen, size, shapes, generator)
         return self.detector.reorder(images), mask, generator
+
+    def batches(self, groups: Groups, rank: int, world_size: int) -> DataLoader[Any]:
+        """One process's part of batches joined from groups of images."""
+        sampler = _JoinedSampler(groups, rank, world_size)
+        return DataLoader(FoldedImages(self.images), batch_sampler=sampler, collate_fn=as_loaded)
+
+    def masks(
+        self, images: Tensor, drawn: torch.Generator, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Shapes of defects, drawn on the CPU, and masks ``(N, 1, H, W)`` of them; see ``choose_shapes``."""
+        shapes = self.simulation.shapes
+        chosen = choose_shapes(len(images), shapes, self.simulation.normal_share, drawn)
+        return chosen, draw_masks(chosen, (images.shape[2], images.shape[3]), shapes, generator)
 
     def pictures(self, compared: Comparison, anomaly_map: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """What previews of both stages show of a simulated defect."""
@@ -79,6 +99,7 @@ class _DsrStage(Stage):
         """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
         images, masks, folds = batch
         places = coordinates((images.shape[2], images.shape[3]), images.device)
+        # The float32 of the places makes the others float32.
         joined = torch.cat((images, masks, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
             joined = rotate_some(joined, rotated, self.step_generator("rotation"))
@@ -127,7 +148,7 @@ class DetectionStage(_DsrStage):
             (indices, StepSampler(len(indices), share, self.config.steps, self.seed, start_step))
             for indices, share in groups
         ]
-        return DataLoader(FoldedImages(self.images), batch_sampler=_JoinedSampler(samplers, rank, world_size))
+        return self.batches(samplers, rank, world_size)
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
@@ -156,7 +177,9 @@ class DetectionStage(_DsrStage):
         """Normal images, both reconstructions with simulated latent anomalies, M, and where they are."""
         images, mask, generator = self.previewed()
         model = self.detector.latent_model
-        anomalous = self.simulator(images, model.encode(images), mask, generator)
+        drawn = seeded_generator(_CPU, self.seed, self.name, "preview painted")
+        painted = self.simulator.choose_painted(torch.ones(len(images), dtype=torch.bool), drawn)
+        anomalous = self.simulator(images, model.encode(images), mask, painted, generator)
         general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         mask = self.detector.detect(restricted, general).softmax(1)
@@ -166,11 +189,11 @@ class DetectionStage(_DsrStage):
 
     @Span("simulation")
     def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
-        generator = self.step_generator("anomalies")
-        size = (images.shape[2], images.shape[3])
-        mask = draw_masks(len(images), size, generator, self.simulation.shapes, self.simulation.normal_share)
+        generator, drawn = self.step_generator("anomalies"), self.step_generator("choices", _CPU)
+        chosen, mask = self.masks(images, drawn, generator)
+        painted = self.simulator.choose_painted(chosen >= 0, drawn)
         mask = mask * ~annotated[:, None, None, None]
-        return self.simulator(images, latents, mask, generator)
+        return self.simulator(images, latents, mask, painted, generator)
 
     def _losses(
         self, images: Tensor, latents: Latents, restricted: Restricted, normal: Tensor
@@ -217,18 +240,14 @@ class UpsamplingStage(_DsrStage):
         """Normal images."""
         indices = self.images.normal_indices
         sampler = StepSampler(len(indices), self.config.batch_size, self.config.steps, self.seed, start_step)
-        return DataLoader(
-            FoldedImages(self.images), batch_sampler=_JoinedSampler([(indices, sampler)], rank, world_size)
-        )
+        return self.batches([(indices, sampler)], rank, world_size)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
         images, _no_mask, origin = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
-        size = (images.shape[2], images.shape[3])
-        shapes, normal_share = self.simulation.shapes, self.simulation.normal_share
         with Span("simulation"):
-            mask = draw_masks(len(images), size, generator, shapes, normal_share)
+            _chosen, mask = self.masks(images, self.step_generator("choices", _CPU), generator)
             smudged = smudge(images, mask, generator)
         with torch.no_grad():
             coarse = self.detector.reconstruct_and_detect(smudged, origin)
@@ -252,7 +271,7 @@ class _JoinedSampler(Sampler[list[int]]):
     The processes take turns, so that each has its part of every group.
     """
 
-    def __init__(self, groups: Sequence[tuple[Sequence[int], StepSampler]], rank: int, world_size: int) -> None:
+    def __init__(self, groups: Groups, rank: int, world_size: int) -> None:
         self.groups = groups
         self.rank, self.world_size = rank, world_size
 
