@@ -101,7 +101,7 @@ def test_inner_pictures_are_blended(table):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiled") / "export"
-    export_detector(BrightnessDetector(tiling=TILING), {}, folder, ExportOptions(picture_size=(32, 32)))
+    export_detector(BrightnessDetector(tiling=TILING), {}, folder, ExportOptions())  # takes the tiles' size
     return folder
 
 

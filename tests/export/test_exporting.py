@@ -11,6 +11,7 @@ from brightness import BrightnessDetector
 from subspect.export.checking import Comparison
 from subspect.export.combinations import TOLERANCES, ExportOptions, existing
 from subspect.export.exporting import export_detector
+from subspect.export.graph import InspectionGraph, trace
 from subspect.inspection import DetectorError, Inspection
 from subspect.loading import load
 from subspect.serving.description import ExportError
@@ -113,6 +114,17 @@ def test_a_fixed_size_is_kept_to(tmp_path):
             BrightnessDetector(), {}, tmp_path / "other", ExportOptions(picture_size=(64, 64), images=images)
         )
     assert not (tmp_path / "other").exists()
+
+
+def test_nothing_is_resized_where_pictures_have_the_detectors_size():
+    def resizings(picture_size):
+        program = trace(InspectionGraph(BrightnessDetector().eval(), None, picture_size))
+        names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+        return [name for name in names if "index_select" in name or "upsample" in name]
+
+    assert resizings((32, 32)) == []
+    for picture_size in (None, (32, 40)):
+        assert len(resizings(picture_size)) == 3  # rows, columns; the map back
 
 
 def test_combinations_that_do_not_exist_name_those_that_do():

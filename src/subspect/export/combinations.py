@@ -47,7 +47,7 @@ class ExportOptions:
     Attributes:
         format: ``onnx``, ``openvino`` or ``torch``.
         precision: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
-        picture_size: Height and width of the pictures that it takes; None for any.
+        picture_size: Height and width of the pictures that it takes; None for any, or for the detector's tiles.
         images: Pictures to check it on; none takes built-in surfaces.
         normal_images: Normal pictures that int8 is calibrated with.
 

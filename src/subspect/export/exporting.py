@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from subspect.detectors.base import Detector
 from subspect.export.checking import Comparison, compare, report, versions
 from subspect.export.combinations import TOLERANCES, ExportOptions
 from subspect.export.formats import write_model
-from subspect.export.graph import Size
 from subspect.export.pictures import CheckPictures
 from subspect.files import content_digest, share, write_json
 from subspect.prediction import DetectorInspector
@@ -50,12 +49,13 @@ def export_detector(
         FileExistsError: The output exists.
         ImageError: A picture cannot be read.
         ExportError: The export is out of tolerance.
-        ValueError: A picture has a size that it would not take.
+        ValueError: A picture, or a tile, has a size that it would not take.
     """
     if output.exists():
         raise FileExistsError(f"{output} exists and is not overwritten; choose another --output")
     _check_libraries(options)
-    wanted = _wanted_size(detector.config.tiling, options.picture_size)
+    options = _at_size_of_tiles(options, detector.config.tiling)
+    wanted = None if detector.config.tiling else options.picture_size
     pictures = CheckPictures(options.images, wanted)
     pictures.check(wanted)
     if options.normal_images:
@@ -70,20 +70,21 @@ def export_detector(
         _judge(comparison, options)
 
 
-def _wanted_size(tiling: Tiling | None, size: Size | None) -> Size | None:
-    """The size that all pictures must have, if there is one: tiles have theirs, whatever that of the pictures.
+def _at_size_of_tiles(options: ExportOptions, tiling: Tiling | None) -> ExportOptions:
+    """The same for a graph of the tiles' size, if the detector looks at tiles; it is given nothing else.
 
     Raises:
         ValueError: The export is for another size than that of the detector's tiles.
     """
-    if tiling is None or size is None:
-        return size
-    if tiling.tile != size:
+    size = options.picture_size
+    if tiling is None:
+        return options
+    if size not in (None, tiling.tile):
         raise ValueError(
             f"the detector looks at {tiling}, so its export cannot be for {size[0]}x{size[1]} pixels only;"
             f" leave out --size, or give {tiling.tile[0]}x{tiling.tile[1]}"
         )
-    return None
+    return replace(options, picture_size=tiling.tile)
 
 
 def _check_libraries(options: ExportOptions) -> None:

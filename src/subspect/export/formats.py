@@ -46,7 +46,7 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
     path = folder / MODEL_FILES[options.format]
     dtype = None if options.format == "openvino" else _DTYPES.get(options.precision)
     with _quiet():
-        program = trace(_graph(detector.exportable(), dtype), options.picture_size)
+        program = trace(InspectionGraph(_halved(detector.exportable(), dtype), dtype, options.picture_size))
         if options.format == "torch":
             torch.export.save(program, path)
         elif options.format == "onnx":
@@ -55,14 +55,15 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
             _write_openvino(program, path, options, detector)
 
 
-def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
+def _halved(detector: Detector, dtype: torch.dtype | None) -> Detector:
+    """The detector with the weights of ``_HALVED`` in a data type, if one is given."""
     if dtype is None:
-        return InspectionGraph(detector)
+        return detector
     halved = copy.deepcopy(detector)
     for module in halved.modules():
         if isinstance(module, _HALVED):
             module.to(dtype)
-    return InspectionGraph(halved, dtype)
+    return halved
 
 
 def _write_onnx(
