@@ -2,21 +2,26 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
 from brightness import BrightnessDetector
+from subspect.cli import main
 from subspect.export.checking import Comparison
 from subspect.export.combinations import TOLERANCES, ExportOptions, existing
 from subspect.export.exporting import export_detector
 from subspect.export.graph import InspectionGraph, trace
+from subspect.export.pictures import choose_pictures
+from subspect.files import content_digest
 from subspect.inspection import DetectorError, Inspection
 from subspect.loading import load
+from subspect.run_data import DataOptions
 from subspect.serving.description import ExportError
 from subspect.serving.engines import float32_at_most
-from tiny import write_pictures
+from tiny import write_data_set, write_pictures
 
 
 def with_spot(level, size=(32, 32)):
@@ -193,6 +198,33 @@ def test_an_export_that_is_not_the_detector_is_an_error_and_leaves_nothing(tmp_p
     with pytest.raises(ExportError, match=r"largest difference of the scores is 0\.1"):
         export_detector(Changing(), {}, tmp_path / "export", ExportOptions(format="torch"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_looks_for_images_of_the_detectors_own(tmp_path, caplog):
+    data = DataOptions(str(write_data_set(tmp_path / "data", normal=12)), "folder")
+    held_out = [sample.path for sample in data.read().select(split="calibration")]
+    provenance = {"run": {"data": asdict(data)}, "not_to_judge": [content_digest(path) for path in held_out]}
+    normal = tuple(write_pictures(tmp_path / "normal", 3, (40, 56), seed=5))
+
+    def chosen(provenance, size=None, **options):
+        return choose_pictures(ExportOptions(**options), provenance, size)
+
+    assert [name for name, _ in chosen(provenance)] == [str(path) for path in held_out]
+    assert chosen(provenance, normal_images=normal).origin == "2 held-out images of the detector's run"
+    assert chosen(provenance, (40, 56), normal_images=normal).paths == normal  # the others are 64x64
+    assert chosen(provenance, images=normal).origin == "3 files given"
+    assert "--images" not in caplog.text
+    assert chosen(provenance, (40, 56)).origin == "built-in surfaces"
+    assert "held out were found of 40x56 pixels" in caplog.text
+    assert "--images" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["--images", "--normal-images"])
+def test_a_folder_without_images_is_an_error(tmp_path, capsys, option):
+    (tmp_path / "empty").mkdir()
+    words = ["export", str(tmp_path / "run"), option, str(tmp_path / "empty"), f"--output={tmp_path / 'out'}"]
+    assert main(words) == 1
+    assert f"{option}: no image files in {tmp_path / 'empty'}" in capsys.readouterr().err
 
 
 def test_unreadable_pictures_are_found_before_any_work(tmp_path):

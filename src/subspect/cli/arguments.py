@@ -265,7 +265,7 @@ def add_export(parser: ArgumentParser) -> None:
         type=Path,
         nargs="+",
         default=[],
-        help="files or folders of pictures that the export is checked on (default: built-in surfaces)",
+        help="files or folders of pictures that the export is checked on (default: those held out in training)",
     )
     parser.add_argument(
         "--normal-images",

@@ -48,7 +48,7 @@ class ExportOptions:
         format: ``onnx``, ``openvino`` or ``torch``.
         precision: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
         picture_size: Height and width of the pictures that it takes; None for any, or for the detector's tiles.
-        images: Pictures to check it on; none takes built-in surfaces.
+        images: Pictures to check it on; without any, some are looked for, see `subspect.export.pictures`.
         normal_images: Normal pictures that int8 is calibrated with.
 
     Raises:

@@ -18,7 +18,7 @@ from subspect.detectors.base import Detector
 from subspect.export.checking import Comparison, compare, report, versions
 from subspect.export.combinations import TOLERANCES, ExportOptions
 from subspect.export.formats import write_model
-from subspect.export.pictures import CheckPictures
+from subspect.export.pictures import CheckPictures, check_pictures, choose_pictures
 from subspect.files import content_digest, share, write_json
 from subspect.prediction import DetectorInspector
 from subspect.serving.description import (
@@ -56,10 +56,10 @@ def export_detector(
     _check_libraries(options)
     options = _at_size_of_tiles(options, detector.config.tiling)
     wanted = None if detector.config.tiling else options.picture_size
-    pictures = CheckPictures(options.images, wanted)
-    pictures.check(wanted)
     if options.normal_images:
-        CheckPictures(options.normal_images, wanted).check(wanted)
+        check_pictures(options.normal_images, wanted, "--normal-images")
+    check_pictures(options.images, wanted, "--images")
+    pictures = choose_pictures(options, provenance, wanted)
     detector = detector.cpu().eval()
     with _complete_or_nothing(output) as folder:
         write_model(detector, folder, options)
@@ -67,7 +67,7 @@ def export_detector(
         write_json(folder / DESCRIPTION, description.to_values())
         comparison, checked = _check(detector, folder, description, pictures)
         write_json(folder / REPORT, checked)
-        _judge(comparison, options)
+        _judge(comparison, options, pictures.origin)
 
 
 def _at_size_of_tiles(options: ExportOptions, tiling: Tiling | None) -> ExportOptions:
@@ -134,18 +134,18 @@ def _check(
     return comparison, report(comparison, tolerance, pictures.origin, export.threshold)
 
 
-def _judge(comparison: Comparison, options: ExportOptions) -> None:
+def _judge(comparison: Comparison, options: ExportOptions, origin: str) -> None:
     """Says what came of the check."""
     violations = comparison.violations(TOLERANCES[options.precision])
     if violations:
         raise ExportError(
-            f"the export in {options.precision} is not what the detector is, on {comparison.pictures} pictures:"
+            f"the export in {options.precision} is not what the detector is, checked on {origin}:"
             f" {'; '.join(violations)}; nothing was written"
         )
     logger.info(
-        "checked on %d pictures: maps differ by %.2g at most and %.2g on average (highest value %.3g),"
+        "checked on %s: maps differ by %.2g at most and %.2g on average (highest value %.3g),"
         " scores by %.2g at most, %d verdicts changed",
-        comparison.pictures,
+        origin,
         comparison.map_maximum,
         comparison.map_mean,
         comparison.map_scale,
