@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from subspect.cli.values import image_size, optional_size, picture_files
+from subspect.cli.values import image_size, optional_size, picture_files, samples_in
 
 if TYPE_CHECKING:
     from subspect.detectors.base import Detector
@@ -25,7 +26,7 @@ def do_export(given: Namespace) -> int:
         given.precision,
         optional_size(given.size),
         _pictures("--images", given.images),
-        _pictures("--normal-images", given.normal_images),
+        _pictures("--normal-images", given.normal_images, normal=True),
     )
     folder = find_detector(given.detector)
     export_detector(load_detector(folder), read_description(folder)["provenance"], given.output, options)
@@ -33,13 +34,13 @@ def do_export(given: Namespace) -> int:
     return 0
 
 
-def _pictures(option: str, named: Sequence[Path]) -> tuple[Path, ...]:
-    """The pictures that an option names.
+def _pictures(option: str, named: Sequence[Path], *, normal: bool = False) -> tuple[Path, ...]:
+    """The pictures, or the normal ones, that an option names.
 
     Raises:
         ValueError: It names folders or lists without any.
     """
-    found = picture_files(named)
+    found = picture_files(named, partial(samples_in, normal=normal))
     if named and not found:
         raise ValueError(f"{option}: no image files in {', '.join(map(str, named))}")
     return tuple(found)
