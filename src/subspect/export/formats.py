@@ -42,7 +42,12 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
         detector: On the CPU, in evaluation mode.
         folder: Where to; it exists.
         options: Which format and precision, and for which pictures.
+
+    Raises:
+        ValueError: The detector names a module ``exact`` that it does not have.
     """
+    if unknown := sorted(set(detector.exact) - dict(detector.named_modules()).keys()):
+        raise ValueError(f"{detector.method} has no modules {', '.join(unknown)}, which it wants to stay exact")
     path = folder / MODEL_FILES[options.format]
     dtype = None if options.format == "openvino" else _DTYPES.get(options.precision)
     with _quiet():
@@ -76,7 +81,12 @@ def _write_onnx(
     optimizer.optimize(written.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     written.save(path)  # weights of more than 2 GB go into a file beside it
     if options.precision == "int8":
-        quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
+        exact = [name for name in detector.exact if _convolves(detector.get_submodule(name))]
+        quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), exact)
+
+
+def _convolves(module: nn.Module) -> bool:
+    return any(isinstance(one, (nn.Conv2d, nn.ConvTranspose2d)) for one in module.modules())
 
 
 def _write_openvino(
