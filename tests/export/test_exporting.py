@@ -200,6 +200,28 @@ def test_an_export_that_is_not_the_detector_is_an_error_and_leaves_nothing(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_exporters_cannot_write_is_one_error(tmp_path):
+    class Deciding(BrightnessDetector):
+        def forward(self, images):
+            return super().forward(images * 2 if images.sum() > 0 else images)
+
+    message = r"brightness cannot be exported as torch in float32: .+ \(there are exports as onnx in float32"
+    with pytest.raises(ExportError, match=message) as refused:
+        export_detector(Deciding(), {}, tmp_path / "export", ExportOptions(format="torch"))
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_too_large_for_int8_is_refused_before_work(tmp_path):
+    normal = tuple(write_pictures(tmp_path / "normal", 1, (32, 32)))
+    detector = BrightnessDetector()
+    detector.register_buffer("large", torch.zeros(1).expand(2**29))  # 2 GB in name, 4 bytes in memory
+    message = r"as onnx in int8: its weights take 2\.1 GB, and NNCF needs .* holds 2\.1 GB at most \(there are"
+    with pytest.raises(ExportError, match=message):
+        export_detector(detector, {}, tmp_path / "export", ExportOptions("onnx", "int8", normal_images=normal))
+
+
 def test_the_check_looks_for_images_of_the_detectors_own(tmp_path, caplog):
     data = DataOptions(str(write_data_set(tmp_path / "data", normal=12)), "folder")
     held_out = [sample.path for sample in data.read().select(split="calibration")]

@@ -79,9 +79,7 @@ def check_combination(format_: str, precision: str) -> None:
     if (format_, precision) in existing():
         return
     why = next((f" ({why})" for names, why in _MISSING.items() if names == (format_, precision)), "")
-    raise ValueError(
-        f"there is no {format_} export in {precision}{why}; there are, for every method: {_listed()}"
-    )
+    raise ValueError(f"there is no {format_} export in {precision}{why}; there are: {listed()}")
 
 
 def existing() -> list[tuple[Format, Precision]]:
@@ -95,7 +93,8 @@ def existing() -> list[tuple[Format, Precision]]:
     ]
 
 
-def _listed() -> str:
+def listed() -> str:
+    """The same in words."""
     by_format: dict[str, list[str]] = {}
     for format_, precision in existing():
         by_format.setdefault(format_, []).append(precision)

@@ -16,7 +16,7 @@ import numpy as np
 
 from subspect.detectors.base import Detector
 from subspect.export.checking import Comparison, compare, report, versions
-from subspect.export.combinations import TOLERANCES, ExportOptions
+from subspect.export.combinations import TOLERANCES, ExportOptions, listed
 from subspect.export.formats import write_model
 from subspect.export.pictures import CheckPictures, check_pictures, choose_pictures
 from subspect.files import content_digest, share, write_json
@@ -48,7 +48,7 @@ def export_detector(
     Raises:
         FileExistsError: The output exists.
         ImageError: A picture cannot be read.
-        ExportError: The export is out of tolerance.
+        ExportError: The export cannot be written, or is out of tolerance.
         ValueError: A picture, or a tile, has a size that it would not take.
     """
     if output.exists():
@@ -62,7 +62,7 @@ def export_detector(
     pictures = choose_pictures(options, provenance, wanted)
     detector = detector.cpu().eval()
     with _complete_or_nothing(output) as folder:
-        write_model(detector, folder, options)
+        _write(detector, folder, options)
         description = _describe(detector, provenance, folder, options)
         write_json(folder / DESCRIPTION, description.to_values())
         comparison, checked = _check(detector, folder, description, pictures)
@@ -100,6 +100,22 @@ def _check_libraries(options: ExportOptions) -> None:
             f"a {options.format} export in {options.precision} takes {', '.join(missing)}, not installed here:"
             " pip install 'subspect[export]'"
         )
+
+
+def _write(detector: Detector, folder: Path, options: ExportOptions) -> None:
+    """Writes the model's files.
+
+    Raises:
+        ExportError: It cannot be done; exporters, NNCF and protobuf each have exceptions of their own.
+    """
+    try:
+        write_model(detector, folder, options)
+    except Exception as error:
+        cause = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise ExportError(
+            f"{detector.method} cannot be exported as {options.format} in {options.precision}: {cause}"
+            f" (there are exports as {listed()})"
+        ) from error
 
 
 def _describe(
