@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from brightness import BrightnessDetector
+from subspect.calibration import calibrate
 from subspect.cli import main
 from subspect.export.checking import Comparison
 from subspect.export.combinations import TOLERANCES, ExportOptions, existing
@@ -18,6 +19,7 @@ from subspect.export.pictures import choose_pictures
 from subspect.files import content_digest
 from subspect.inspection import DetectorError, Inspection
 from subspect.loading import load
+from subspect.prediction import DetectorInspector
 from subspect.run_data import DataOptions
 from subspect.serving.description import ExportError
 from subspect.serving.engines import float32_at_most
@@ -249,6 +251,37 @@ def test_a_folder_without_images_is_an_error(tmp_path, capsys, option):
     assert f"{option}: no image files in {tmp_path / 'empty'}" in capsys.readouterr().err
 
 
+def test_verdicts_of_the_graph_that_deny_its_scores_are_an_error(tmp_path, monkeypatch):
+    forward = InspectionGraph.forward
+
+    def contradicting(self, pixels, threshold):
+        maps, scores, anomalous = forward(self, pixels, threshold)
+        return maps, scores, ~anomalous
+
+    monkeypatch.setattr(InspectionGraph, "forward", contradicting)
+    with pytest.raises(ExportError, match="6 verdicts of the graph are not what its scores say"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "export", ExportOptions(format="torch"))
+
+
+def test_verdicts_that_change_are_warned_of(tmp_path, caplog):
+    class Brighter(BrightnessDetector):
+        def forward(self, images):
+            found = super().forward(images)
+            return found._replace(score=found.score + 1e-4) if torch.compiler.is_exporting() else found
+
+    paths = write_pictures(tmp_path / "pictures", 2, (32, 32))
+    detector = Brighter()
+    scores = [inspection.score for inspection in DetectorInspector(detector)(list(paths))]
+    detector.calibration = calibrate([max(scores) + 5e-5] * 3, [np.zeros(9, np.float32)], 0.5)
+    export_detector(detector, {}, tmp_path / "export", ExportOptions("torch", images=tuple(paths)))
+    name = str(paths[int(np.argmax(scores))])
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "1 of 2 verdicts changed" in warning
+    assert f"{name} ({max(scores):.4g}, {max(scores) + 1e-4:.4g})" in warning
+    (changed,) = json.loads((tmp_path / "export/check.json").read_text())["verdicts_changed"]
+    assert changed == {"name": name, "score": max(scores), "export_score": pytest.approx(max(scores) + 1e-4)}
+
+
 def test_unreadable_pictures_are_found_before_any_work(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"broken\.png"):
@@ -264,9 +297,19 @@ def test_differences_are_gathered_over_pictures():
     found = Comparison()
     found.add("one", inspection(1.0, 0.75), inspection(1.25, 0.75))
     found.add("two", inspection(2.0, 0.625), inspection(2.0, 0.375))
-    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, ["two"])
+    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, [("two", 0.625, 0.375)])
     assert len(found.violations(TOLERANCES["float32"])) == 2
     assert found.violations(TOLERANCES["float32"]._replace(mean_map=0.0625, score=0.34)) == []
+
+
+def test_the_image_that_became_the_threshold_has_no_verdict_to_lose():
+    nothing = np.zeros((4, 4), np.float32)
+    found = Comparison()
+    for score, other in ((0.5, 0.5000001), (0.4999999, 0.6), (0.499, 0.501)):
+        found.add(
+            str(score), Inspection(nothing, score, False, 0.5, ()), Inspection(nothing, other, True, 0.5, ())
+        )
+    assert [one.name for one in found.changed] == ["0.499"]
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 1 / 3, 0.5, 1e-300, 7.0, -0.1])

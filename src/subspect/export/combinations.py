@@ -79,7 +79,7 @@ def check_combination(format_: str, precision: str) -> None:
     if (format_, precision) in existing():
         return
     why = next((f" ({why})" for names, why in _MISSING.items() if names == (format_, precision)), "")
-    raise ValueError(f"there is no {format_} export in {precision}{why}; there are: {listed()}")
+    raise ValueError(f"there is no {format_} export in {precision}{why}; there are: {existing_in_words()}")
 
 
 def existing() -> list[tuple[Format, Precision]]:
@@ -93,7 +93,7 @@ def existing() -> list[tuple[Format, Precision]]:
     ]
 
 
-def listed() -> str:
+def existing_in_words() -> str:
     """The same in words."""
     by_format: dict[str, list[str]] = {}
     for format_, precision in existing():

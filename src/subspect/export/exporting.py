@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from subspect.datasets.reading import listed
 from subspect.detectors.base import Detector
-from subspect.export.checking import Comparison, compare, report, versions
-from subspect.export.combinations import TOLERANCES, ExportOptions, listed
+from subspect.export.checking import Comparison, VerdictCheck, compare, report, versions
+from subspect.export.combinations import TOLERANCES, ExportOptions, existing_in_words
 from subspect.export.formats import write_model
 from subspect.export.pictures import CheckPictures, check_pictures, choose_pictures
 from subspect.files import content_digest, share, write_json
@@ -67,7 +68,7 @@ def export_detector(
         write_json(folder / DESCRIPTION, description.to_values())
         comparison, checked = _check(detector, folder, description, pictures)
         write_json(folder / REPORT, checked)
-        _judge(comparison, options, pictures.origin)
+        _judge(comparison, options, checked)
 
 
 def _at_size_of_tiles(options: ExportOptions, tiling: Tiling | None) -> ExportOptions:
@@ -114,7 +115,7 @@ def _write(detector: Detector, folder: Path, options: ExportOptions) -> None:
         cause = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise ExportError(
             f"{detector.method} cannot be exported as {options.format} in {options.precision}: {cause}"
-            f" (there are exports as {listed()})"
+            f" (there are exports as {existing_in_words()})"
         ) from error
 
 
@@ -142,17 +143,23 @@ def _check(
     threshold = None
     if detector.calibration is None:
         inspector = DetectorInspector(detector, threshold=0.0)
-        threshold = float(np.median([inspector(picture).score for _, picture in pictures]))
-    engine = start_engine(folder, description, "cpu")
+        scores = np.sort([inspector(picture).score for _, picture in pictures])
+        threshold = float(scores[max(0, len(scores) // 2 - 1) :][:2].mean())  # never one of several scores
+    engine = VerdictCheck(start_engine(folder, description, "cpu"))
     export = ExportInspector(description, engine, threshold)
     comparison = compare(DetectorInspector(detector, threshold=threshold), export, pictures)
+    comparison.contradictions = engine.contradictions
     tolerance = TOLERANCES[description.precision]
     return comparison, report(comparison, tolerance, pictures.origin, export.threshold)
 
 
-def _judge(comparison: Comparison, options: ExportOptions, origin: str) -> None:
-    """Says what came of the check."""
-    violations = comparison.violations(TOLERANCES[options.precision])
+def _judge(comparison: Comparison, options: ExportOptions, checked: dict[str, Any]) -> None:
+    """Says what came of the check, and warns of verdicts that changed.
+
+    Raises:
+        ExportError: The export is out of tolerance.
+    """
+    violations, origin = comparison.violations(TOLERANCES[options.precision]), checked["origin"]
     if violations:
         raise ExportError(
             f"the export in {options.precision} is not what the detector is, checked on {origin}:"
@@ -160,14 +167,21 @@ def _judge(comparison: Comparison, options: ExportOptions, origin: str) -> None:
         )
     logger.info(
         "checked on %s: maps differ by %.2g at most and %.2g on average (highest value %.3g),"
-        " scores by %.2g at most, %d verdicts changed",
+        " scores by %.2g at most",
         origin,
         comparison.map_maximum,
         comparison.map_mean,
         comparison.map_scale,
         comparison.score_maximum,
-        len(comparison.changed),
     )
+    if comparison.changed:
+        logger.warning(
+            "%d of %d verdicts changed at the threshold %.4g (the detector's score, the export's): %s",
+            len(comparison.changed),
+            comparison.pictures,
+            checked["threshold"],
+            listed(f"{name} ({before:.4g}, {after:.4g})" for name, before, after in comparison.changed),
+        )
 
 
 @contextmanager
