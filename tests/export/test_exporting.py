@@ -11,6 +11,7 @@ import torch
 from brightness import BrightnessDetector
 from subspect.calibration import calibrate
 from subspect.cli import main
+from subspect.export import exporting
 from subspect.export.checking import Comparison
 from subspect.export.combinations import TOLERANCES, ExportOptions, existing
 from subspect.export.exporting import export_detector
@@ -213,6 +214,21 @@ def test_what_exporters_cannot_write_is_one_error(tmp_path):
     assert "\n" not in str(refused.value)
     assert refused.value.__cause__ is not None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_libraries_that_are_missing_are_named_before_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "openvino" else name)
+    normal = (tmp_path / "never read.png",)
+    options = ExportOptions("onnx", "int8", normal_images=normal)
+    with pytest.raises(ExportError, match=r"a onnx export in int8 takes openvino, not installed here"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "out", options)
+
+
+def test_the_option_that_gave_a_picture_of_the_wrong_size_is_named(tmp_path):
+    normal = tuple(write_pictures(tmp_path / "normal", 1, (32, 32)))
+    options = ExportOptions("onnx", "int8", (64, 64), normal_images=normal)
+    with pytest.raises(ValueError, match=r"00\.png has 32x32 pixels.* or give --normal-images of that size"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "out", options)
 
 
 def test_what_is_too_large_for_int8_is_refused_before_work(tmp_path):

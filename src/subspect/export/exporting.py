@@ -94,8 +94,9 @@ def _check_libraries(options: ExportOptions) -> None:
         "openvino": ("onnx", "onnxscript", "openvino"),
         "torch": (),
     }
-    quantising = ("nncf",) if options.precision == "int8" else ()
-    missing = [name for name in (*needed[options.format], *quantising) if find_spec(name) is None]
+    quantising = ("nncf", "openvino") if options.precision == "int8" else ()  # NNCF makes use of OpenVINO
+    names = dict.fromkeys((*needed[options.format], *quantising))
+    missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ExportError(
             f"a {options.format} export in {options.precision} takes {', '.join(missing)}, not installed here:"

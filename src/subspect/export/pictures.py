@@ -25,7 +25,7 @@ logger = logging.getLogger("subspect")
 _BUILT_IN = ("fabric", "metal", "brick")
 _SIDE = 256
 _MOST_FOUND = 30  # pictures to check an export on that nobody named; both it and the detector inspect each
-_MOST_TILES = 300  # as many as NNCF takes at most unless told otherwise
+_MOST_PARTS = 300  # as many as NNCF takes at most unless told otherwise
 
 
 class Part(NamedTuple):
@@ -43,14 +43,17 @@ class Part(NamedTuple):
 
 
 def list_parts(paths: Sequence[Path], tiling: Tiling | None) -> list[Part]:
-    """Pictures as a graph is given them: whole, or some of the tiles of each, drawn at random.
+    """Pictures as a graph is given them: whole, or some of the tiles of each; drawn at random, 300 at most.
 
     Raises:
         ImageError: A file cannot be read.
     """
+    rng = np.random.default_rng(0)
+    if len(paths) > _MOST_PARTS:
+        paths = [paths[place] for place in sorted(rng.permutation(len(paths))[:_MOST_PARTS])]
     if tiling is None:
         return [Part(path) for path in paths]
-    rng, most = np.random.default_rng(0), max(1, _MOST_TILES // len(paths))
+    most = _MOST_PARTS // len(paths)
     counts = [len(_tiles_of(path, tiling)) for path in paths]
     return [
         Part(path, tiling, int(place))
