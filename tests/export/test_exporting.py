@@ -130,6 +130,11 @@ def test_nothing_is_resized_where_pictures_have_the_detectors_size():
         names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
         return [name for name in names if "index_select" in name or "upsample" in name]
 
+    detector = BrightnessDetector().eval()
+    pixels = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    maps, scores, _ = trace(InspectionGraph(detector, None, (32, 32))).module()(pixels, torch.tensor(0.5))
+    expected = detector(pixels.permute(0, 3, 1, 2))
+    torch.testing.assert_close((maps, scores), (expected.anomaly_map[:, 0], expected.score), rtol=0, atol=0)
     assert resizings((32, 32)) == []
     for picture_size in (None, (32, 40)):
         assert len(resizings(picture_size)) == 3  # rows, columns; the map back
