@@ -24,15 +24,16 @@ from subspect.prediction import DetectorInspector
 
 _WITHOUT = """
 import sys
+from importlib.machinery import PathFinder
 
-class Absent:
-    names = frozenset({names!r})
+class Selective(PathFinder):
+    absent = frozenset({names!r})
 
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in cls.absent else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, Absent())
+sys.meta_path[sys.meta_path.index(PathFinder)] = Selective
 """
 _PYTHON = """
 import numpy, subspect
