@@ -1,13 +1,15 @@
 """Memory and processor time of inspecting one large picture in tiles, reading and drawing included.
 
-Run ``python benchmarks/high_resolution.py DETECTOR HEIGHTxWIDTH TILE``: a run or an export, whatever it was
-trained on. The picture is noise around mid-grey, and the threshold 0, so that all of it is outlined.
+    python benchmarks/high_resolution.py DETECTOR HEIGHTxWIDTH TILE
+
+DETECTOR is a run or an export, whatever it was trained on. The picture is noise around mid-grey, and the
+threshold 0, so that all of it is outlined.
 """
 
 from __future__ import annotations
 
+import argparse
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,13 +18,24 @@ import numpy as np
 from PIL import Image
 
 import subspect
+from subspect.cli.values import image_size
 from subspect.images import read_image
 from subspect.inspection import draw_inspection
 from subspect.pictures import save_picture
 from subspect.tiling import TILES_AT_ONCE, lay_tiles, make_tiling
 
 
-def main(detector: str, size: tuple[int, int], tile: int) -> None:
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("detector", type=Path, help="folder of a run, detector or export")
+    parser.add_argument("size", type=image_size, help="of the picture: HEIGHTxWIDTH")
+    parser.add_argument("tile", type=int, help="side of the tiles")
+    given = parser.parse_args()
+    measure(given.detector, given.size, given.tile)
+
+
+def measure(detector: Path, size: tuple[int, int], tile: int) -> None:
     """Inspects noise of a size."""
     inspector = subspect.load(detector, tile=tile, threshold=0.0)
     tiling = make_tiling(tile)
@@ -55,5 +68,4 @@ def _peak() -> float:
 
 
 if __name__ == "__main__":
-    rows, columns = sys.argv[2].split("x")
-    main(sys.argv[1], (int(rows), int(columns)), int(sys.argv[3]))
+    main()

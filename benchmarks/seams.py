@@ -2,13 +2,17 @@
 
 A dark disc is planted into a strip of two tiles, on the middle of what they share, where each sees it
 nearest to its edge. The score is compared with that of a tile which has the disc in its middle, for
-overlaps of a quarter of a tile, an eighth, and none. Run ``python benchmarks/seams.py DETECTOR PICTURES
-TILE``: a run or an export, and a folder of normal pictures, of which the first that are large enough serve.
+overlaps of a quarter of a tile, an eighth, and none.
+
+    python benchmarks/seams.py DETECTOR PICTURES TILE
+
+DETECTOR is a run or an export, PICTURES a folder of normal pictures, of which the first that are large enough
+serve: as high as a tile and as wide as two.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from itertools import islice
 from pathlib import Path
 
@@ -24,11 +28,22 @@ RADII = (4, 12)
 DEPTH = 0.3
 
 
-def main(detector: str, folder: str, tile: int) -> None:
-    """Prints, for each size of the disc and each overlap, how the scores compare."""
-    inspector = load(detector, tile=tile, threshold=0.0)
-    large = (path for path in find_images(Path(folder)) if _is_large(path, tile))
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("detector", type=Path, help="folder of a run, detector or export")
+    parser.add_argument("pictures", type=Path, help="folder of normal pictures")
+    parser.add_argument("tile", type=int, help="side of the tiles")
+    given = parser.parse_args()
+    large = (path for path in find_images(given.pictures) if _is_large(path, given.tile))
     pictures = [read_image(path) for path in islice(large, PICTURES)]
+    if not pictures:
+        parser.error(f"{given.pictures} has no pictures of at least {given.tile}x{2 * given.tile} pixels")
+    compare(load(given.detector, tile=given.tile, threshold=0.0), pictures, given.tile)
+
+
+def compare(inspector: Inspector, pictures: list[FloatArray], tile: int) -> None:
+    """Prints, for each size of the disc and each overlap, how the scores compare."""
     for radius in RADII:
         for overlap in (tile // 4, tile // 8, 0):
             tiling = Tiling((tile, tile), overlap)
@@ -57,4 +72,4 @@ def _ratio(inspector: Inspector, picture: FloatArray, tiling: Tiling, radius: in
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main()

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from subspect.cli import main
-from subspect.cli.values import image_size, picture_files
-from tiny import write_pictures
+from subspect.cli.values import image_size, picture_files, samples_in
+from tiny import write_data_set, write_pictures
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,42 @@ def test_image_sizes_are_read(text, size):
 def test_image_sizes_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match="an image size is S or HxW"):
         image_size(text)
+
+
+def test_masks_are_no_pictures(tmp_path, caplog):
+    write_data_set(tmp_path / "data", normal=2, defective=1)
+    (tmp_path / "data/masks").rename(tmp_path / "data/Masks")
+    caplog.set_level("INFO")
+    names = {
+        "all": picture_files([tmp_path / "data"]),
+        "samples": picture_files([tmp_path / "data"], partial(samples_in, normal=False)),
+        "normal": picture_files([tmp_path / "data"], partial(samples_in, normal=True)),
+        "asked for": picture_files([tmp_path / "data/Masks"]),
+    }
+    found = {
+        key: [path.relative_to(tmp_path / "data").as_posix() for path in paths] for key, paths in names.items()
+    }
+    normal = ["normal/00.png", "normal/01.png"]
+    assert found == {
+        "all": ["defective/00.png", *normal],
+        "samples": [*normal, "defective/00.png"],
+        "normal": normal,
+        "asked for": ["Masks/00.png"],
+    }
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "1 of 4 images left out (masks)",
+        "1 of 4 images left out (masks)",
+        "2 of 4 images left out (masks, defective ones)",
+    ]
+
+
+def test_masks_are_left_out_of_folders_of_other_layouts(tmp_path):
+    for folder in ("good", "normal", "test/scratch", "Ground_Truth/scratch"):  # two folders of normal ones
+        write_pictures(tmp_path / folder, 1)
+    for given in (True, False):
+        found = samples_in(tmp_path, normal=given)
+        assert [path.parent.name for path in found] == ["good", "normal", "scratch"]
+        assert "Ground_Truth" not in str(found[2])
 
 
 def test_words_that_cannot_be_are_named_with_the_usage(capsys):

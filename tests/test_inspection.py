@@ -141,6 +141,12 @@ def test_a_detector_without_calibration_needs_a_threshold():
     assert inspection.regions[0].area == 40
 
 
+def test_a_threshold_that_is_no_number_is_refused():
+    for value in (float("nan"), np.float32("nan")):
+        with pytest.raises(ValueError, match="the threshold is not a number"):
+            DetectorInspector(BrightnessDetector(), threshold=value)
+
+
 def test_the_detector_is_used_in_evaluation_mode(inspector):
     assert not inspector.detector.training
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from subspect.datasets.table import Table
-from subspect.run_data import DataOptions, digests_not_to_judge, read_test_table
+from subspect.run_data import DataOptions, digests_not_to_judge, held_out_images, read_test_table
 from subspect.runs import RunOptions, train
 from subspect.storage import read_description
 from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model, write_pictures
@@ -61,6 +61,19 @@ def test_whatever_was_added_since_no_image_seen_is_judged(grown):
         judged_normals.append(len(judged.select(anomalous=False)))
     assert drew_seen_ones
     assert min(judged_normals) >= 1
+
+
+def test_images_held_out_are_found_again(tmp_path):
+    data = DataOptions(str(write_data_set(tmp_path / "data")), "folder", seed=3, calibration_fraction=0.4)
+    table = data.read()
+    provenance = provenance_of(data)
+    held_out = [sample.path for sample in table.select(split="calibration")]
+    assert len(held_out) == 3
+    assert held_out_images(provenance) == held_out
+    held_out[0].write_bytes(next(iter(table.select(split="test"))).path.read_bytes())
+    assert held_out_images(provenance) == held_out[1:]  # one is no longer what it was
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert held_out_images(provenance) == held_out_images({}) == []
 
 
 def test_a_copy_of_a_training_image_is_left_out_under_any_name(tmp_path, caplog):

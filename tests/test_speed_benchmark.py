@@ -67,6 +67,21 @@ def test_measurements_of_another_machine_are_told_apart(speed):
     assert environments.differences({}, {"peer": ""}) == ["peer"]
 
 
+def test_the_environment_is_made_anew_when_the_versions_change(speed, tmp_path, monkeypatch):
+    import environments
+
+    made = []
+    monkeypatch.setattr(environments.venv, "create", lambda folder, **_: made.append("environment"))
+    monkeypatch.setattr(environments.subprocess, "run", lambda words, check: made.append(words[5]))
+    monkeypatch.setattr(environments, "version", lambda name: "1.0")
+    for _ in range(2):
+        environments.make_environment(tmp_path)
+    assert made == ["environment", "torch==1.0"]
+    monkeypatch.setattr(environments, "version", lambda name: "1.1")
+    environments.make_environment(tmp_path)
+    assert made[2:] == ["environment", "torch==1.1"]
+
+
 def test_no_two_comparisons_have_the_same_name(speed):
     comparisons, _, _ = speed
     names = [f"{one.group}: {one.name}" for one in comparisons.COMPARISONS]

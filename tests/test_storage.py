@@ -12,7 +12,14 @@ from safetensors.torch import load_file, save_file
 
 from subspect.calibration import calibrate
 from subspect.detectors.dsr.model import Dsr
-from subspect.storage import StorageError, find_detector, load_detector, read_description, save_detector
+from subspect.storage import (
+    StorageError,
+    find_detector,
+    find_detectors,
+    load_detector,
+    read_description,
+    save_detector,
+)
 from tiny import DSR, latent_model, write_latent_model
 
 
@@ -103,6 +110,13 @@ def test_a_folder_without_a_detector_is_named(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(StorageError, match=rf"{path} is no detector: it has no detector.json"):
             load_detector(find_detector(path))
+
+
+def test_an_export_is_told_from_a_folder_without_a_detector(tmp_path):
+    (tmp_path / "export.json").write_text("{}")
+    for read in (load_detector, find_detectors):
+        with pytest.raises(StorageError, match="is no detector, but an export: only `inspect` takes it"):
+            read(find_detector(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 1, ', "[]", "{}", '{"format": "new"}', '{"format": null}'])

@@ -1,5 +1,7 @@
 """A detector that looks at tiles, wherever detectors are used; its maps depend on pixels alone."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,7 +103,7 @@ def test_inner_pictures_are_blended(table):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiled") / "export"
-    export_detector(BrightnessDetector(tiling=TILING), {}, folder, ExportOptions(picture_size=(32, 32)))
+    export_detector(BrightnessDetector(tiling=TILING), {}, folder, ExportOptions())  # takes the tiles' size
     return folder
 
 
@@ -143,3 +145,12 @@ def test_int8_takes_its_ranges_from_tiles(table):
     expected = np.asarray(Image.open(paths[0]), np.float32)[:32, :32] / 255
     np.testing.assert_allclose(read_part(first), expected, atol=1e-7)
     assert len(list_parts(paths * 20, TILING)) == 300
+
+
+def test_int8_takes_its_ranges_from_300_pictures_at_most(table):
+    many = [Path(str(number)) for number in range(700)]
+    parts = list_parts(many, None)
+    assert len(set(parts)) == 300
+    assert parts == list_parts(many, None)
+    assert 250 < np.mean([int(part.path.name) for part in parts]) < 450  # from all over the list
+    assert len(list_parts([table.samples[0].path] * 700, TILING)) == 300

@@ -97,7 +97,7 @@ def test_never_more_than_a_batch_of_tiles_is_handed_over():
 
 
 @pytest.mark.parametrize("size", [(4000, 6000), (256, 4096)])
-def test_beyond_picture_and_map_memory_is_that_of_a_batch(size):
+def test_beyond_picture_map_and_detector_memory_is_that_of_a_batch_of_maps(size):
     picture = np.broadcast_to(np.float32(0.5), (*size, 3))  # takes no memory
     tracemalloc.start()
     try:
@@ -108,7 +108,8 @@ def test_beyond_picture_and_map_memory_is_that_of_a_batch(size):
     finally:
         tracemalloc.stop()
     assert blended.nbytes == 4 * size[0] * size[1]
-    assert peak < blended.nbytes + (TILES_AT_ONCE + 8) * 4 * 256**2  # the maps of a batch, some of their size
+    # The maps of a batch, a tile's shares and its share of the map; the shares of all rows and columns.
+    assert peak < blended.nbytes + (TILES_AT_ONCE + 3) * 4 * 256**2
     np.testing.assert_allclose(blended, 0.5, atol=1e-6)
 
 

@@ -16,14 +16,15 @@ class Case:
         worker: ``ours`` or ``peer``.
         name: Of the function in the worker's module.
         arguments: Of that function.
-        export: Method, preset, format and precision of the export that the case runs, if it runs one.
+        export: Method, preset, format, precision of the export that the case runs, if it runs one, and whether
+            it is for pictures of one size.
         flops: Method and preset whose multiplications and additions the case does.
     """
 
     worker: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
-    export: tuple[str, str, str, str] | None = None
+    export: tuple[str, str, str, str, bool] | None = None
     flops: tuple[str, str] | None = None
 
 
@@ -51,9 +52,11 @@ def eager(method: str, preset: str, **arguments: Any) -> Case:
     return Case("ours", "eager", {"method": method, "preset": preset, **arguments}, flops=(method, preset))
 
 
-def exported(method: str, preset: str, format: str, precision: str = "float32", **arguments: Any) -> Case:
-    """An export of ours."""
-    return Case("ours", "exported", arguments, (method, preset, format, precision), (method, preset))
+def exported(
+    method: str, preset: str, format: str, precision: str = "float32", fixed: bool = False, **arguments: Any
+) -> Case:
+    """An export of ours, for pictures of any size or of the detector's own."""
+    return Case("ours", "exported", arguments, (method, preset, format, precision, fixed), (method, preset))
 
 
 def peer(name: str, **arguments: Any) -> Case:
@@ -80,7 +83,13 @@ def _inference() -> list[Comparison]:
         Comparison(group, "DSR `paper`, OpenVINO int8", exported(*DSR, "openvino", "int8"), dsr),
         Comparison(group, "DSR `fast`, PyTorch", eager("dsr", "fast"), dsr),
         Comparison(group, "DSR `fast`, ONNX Runtime", exported("dsr", "fast", "onnx"), dsr),
+        Comparison(
+            group, "DSR `fast`, ONNX Runtime, size fixed", exported("dsr", "fast", "onnx", fixed=True), dsr
+        ),
         Comparison(group, "DSR `fast`, OpenVINO", exported("dsr", "fast", "openvino"), dsr),
+        Comparison(
+            group, "DSR `fast`, OpenVINO, size fixed", exported("dsr", "fast", "openvino", fixed=True), dsr
+        ),
         Comparison(group, "DSR `fast`, OpenVINO int8", exported("dsr", "fast", "openvino", "int8"), dsr),
         Comparison(group, "PaDiM `fast`, PyTorch", eager(*PADIM), padim, 10),
         Comparison(group, "PaDiM `fast`, OpenVINO", exported(*PADIM, "openvino"), padim, 10),
@@ -99,9 +108,8 @@ def _training() -> list[Comparison]:
 
 def _other() -> list[Comparison]:
     maps = {"images": 40}
-    written = Case(
-        "ours", "write_export", {"method": "padim", "preset": "fast", "format": "onnx", "precision": "float32"}
-    )
+    padim = {"method": "padim", "preset": "fast", "format": "onnx", "precision": "float32", "fixed": False}
+    written = Case("ours", "write_export", padim)
     return [
         Comparison("export", "PaDiM `fast` to ONNX", written, peer("padim_export"), 2),
         Comparison(

@@ -19,14 +19,18 @@ _VERSIONS = (
 
 
 def make_environment(folder: Path) -> Path:
-    """The Python of an environment with anomalib and the PyTorch and ONNX of here, made if it is not there."""
-    python = folder / "bin/python"
-    if not (folder / ".ready").exists():
+    """The Python of an environment with anomalib and the PyTorch and ONNX of here.
+
+    It is made if it is not there, and anew if what is wanted in it has changed.
+    """
+    python, ready = folder / "bin/python", folder / ".ready"
+    wanted = [*(f"{name}=={version(name)}" for name in ("torch", "torchvision", "onnx", "onnxscript")), PEER]
+    if not ready.exists() or ready.read_text(encoding="utf-8").split() != wanted:
         print(f"making {folder}, some gigabytes", flush=True)
-        venv.create(folder, with_pip=True, clear=False)
-        same = [f"{name}=={version(name)}" for name in ("torch", "torchvision", "onnx", "onnxscript")]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *same, PEER], check=True)
-        (folder / ".ready").touch()
+        venv.create(folder, with_pip=True, clear=ready.exists())  # nothing is cleared that was not made here
+        ready.unlink(missing_ok=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
+        ready.write_text("\n".join(wanted) + "\n", encoding="utf-8")
     return python
 
 

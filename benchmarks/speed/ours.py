@@ -41,7 +41,14 @@ def exported(clock: Clock, folder: str, size: int = 256, batch: int = 1) -> None
 
 
 def write_export(
-    clock: Clock, method: str, preset: str, format: Format, precision: Precision, folder: str, size: int = 256
+    clock: Clock,
+    method: str,
+    preset: str,
+    format: Format,
+    precision: Precision,
+    fixed: bool,
+    folder: str,
+    size: int = 256,
 ) -> None:
     """Writes an export for ``exported``, unchecked: with random weights verdicts mean nothing."""
     from subspect.datasets.surfaces import generate
@@ -58,12 +65,21 @@ def write_export(
         root = Path(pictures) / "surfaces"
         generate(root, surfaces=("metal",), train=16, test_normal=1, per_defect=1)
         normal = tuple(sorted((root / "metal/train/good").iterdir())) if precision == "int8" else ()
-        options = ExportOptions(format, precision, normal_images=normal)
+        options = ExportOptions(format, precision, (size, size) if fixed else None, normal_images=normal)
         while clock():
             write_model(detector, output, options)
     digests = {path.name: content_digest(path) for path in sorted(output.iterdir())}
     description = Description(
-        method, format, precision, None, detector.config.image_size, None, None, digests, versions(), {}
+        method,
+        format,
+        precision,
+        options.picture_size,
+        detector.config.image_size,
+        None,
+        None,
+        digests,
+        versions(),
+        {},
     )
     write_json(output / DESCRIPTION, description.to_values())
 

@@ -81,9 +81,9 @@ class Timer:
         if case.export is None:
             return case
         size = case.arguments.get("size", 256)
-        folder = self._folder / "-".join((*case.export, str(size)))
+        folder = self._folder / "-".join(map(str, (*case.export, size)))
         if not folder.exists():
-            names = ("method", "preset", "format", "precision")
+            names = ("method", "preset", "format", "precision", "fixed")
             arguments = dict(zip(names, case.export, strict=True)) | {"folder": str(folder), "size": size}
             with self._worker(Case("ours", "write_export", arguments)) as worker:
                 worker.repeat()

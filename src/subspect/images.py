@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tifffile import TiffFile
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_FOLDERS = frozenset({"masks", "ground_truth"})
 PIXEL_LIMIT = 200_000_000
 
 # Only these decoders are ever tried, whatever a file says it is: Pillow's others (some of which start
@@ -135,6 +136,11 @@ def find_images(folder: Path) -> list[Path]:
         path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     ]
     return sorted(visible, key=natural_order)
+
+
+def is_in_masks(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a subfolder of a folder that is named as masks are (in any case)."""
+    return any(part.casefold() in MASK_FOLDERS for part in path.relative_to(folder).parts[:-1])
 
 
 def natural_order(path: Path) -> tuple[list[list[str | int]], str]:

@@ -7,6 +7,7 @@ Imports no torch: what scores the pictures is a detector (`subspect.prediction`)
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -105,7 +106,7 @@ class Inspector(ABC):
             tiling: How pictures are cut up.
 
         Raises:
-            ValueError: There is neither calibration nor threshold.
+            ValueError: There is neither calibration nor threshold, or the threshold is NaN.
         """
         if threshold is None:
             if calibration is None:
@@ -114,6 +115,8 @@ class Inspector(ABC):
                     " calibrate it with normal images or give a threshold"
                 )
             threshold = calibration.threshold
+        if math.isnan(threshold):
+            raise ValueError("the threshold is not a number: no score is above it, so all would be normal")
         self.threshold = float(threshold)
         self.map_threshold = self.threshold if calibration is None else calibration.map_threshold
         self.tiling = tiling

@@ -131,6 +131,28 @@ def _check_rest(table: Table, judged: Table) -> None:
             )
 
 
+def held_out_images(provenance: Mapping[str, Any]) -> list[Path]:
+    """Normal images that a run held out to set its threshold, as far as they are where they were, unchanged.
+
+    Nothing is decoded. Where the data set has changed since, so may have its split: some may then be images
+    that the run was trained on, but none is one that it has not seen.
+
+    Args:
+        provenance: Of ``detector.json``.
+    """
+    recorded = provenance.get("run", {}).get("data")
+    if not recorded:
+        return []
+    data = DataOptions(**recorded)
+    try:
+        table = read_table(Path(data.root), data.layout, data.seed, data.category)
+    except ValueError:  # it is gone, or a data set no more
+        return []
+    held_out = hold_out_calibration(table, data.calibration_fraction, data.seed).select(split="calibration")
+    seen = set(provenance.get("not_to_judge", ()))
+    return [sample.path for sample in held_out if content_digest(sample.path) in seen]
+
+
 def split_text(table: Table) -> str:
     """The split as CSV, paths relative to the data set."""
     rows = []

@@ -18,6 +18,7 @@ from subspect.detectors.base import Detector
 from subspect.detectors.configuration import from_dict
 from subspect.detectors.registry import find_method
 from subspect.files import complete_folder, write_json
+from subspect.serving.description import is_export
 
 DETECTOR = "detector"
 """Folder of the detector in that of the run that made it."""
@@ -66,7 +67,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     if not path.is_file():
-        raise StorageError(f"{folder} is no detector: it has no {DESCRIPTION}")
+        raise StorageError(_why_no_detector(folder) or f"{folder} is no detector: it has no {DESCRIPTION}")
     try:
         description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         written = int(description["format"])
@@ -94,8 +95,13 @@ def find_detectors(path: Path) -> list[Path]:
     inside = sorted(path.iterdir()) if path.is_dir() else []
     found = [find_detector(run) for run in inside if (find_detector(run) / DESCRIPTION).is_file()]
     if not found:
-        raise StorageError(f"{path} is no detector: neither it nor a folder in it has a {DESCRIPTION}")
+        nothing = f"{path} is no detector: neither it nor a folder in it has a {DESCRIPTION}"
+        raise StorageError(_why_no_detector(path) or nothing)
     return found
+
+
+def _why_no_detector(path: Path) -> str:
+    return f"{path} is no detector, but an export: only `inspect` takes it" if is_export(path) else ""
 
 
 def load_detector(folder: Path, device: torch.device | str = "cpu") -> Detector:

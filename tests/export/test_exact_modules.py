@@ -7,6 +7,7 @@ import pytest
 from subspect.detectors.dsr.normal_codes import CELLS
 from subspect.export.combinations import ExportOptions
 from subspect.export.formats import write_model
+from subspect.export.quantisation import kept_nodes
 from tiny import DSR, settled_detector, write_pictures
 
 EXACT = ("latent_model.high_encoder", "latent_model.low_projection", "detection", "upsampling")
@@ -62,6 +63,19 @@ def test_modules_that_must_be_exact_are_and_the_others_are_not(convolutions):
         assert within(before, [module])
     assert not within(before, EXACT) & rounded
     assert within(before, ROUNDED) <= rounded
+
+
+def test_exact_modules_that_are_not_found_are_errors(convolutions, tmp_path):
+    import onnx
+
+    detector = settled_detector("dsr", tmp_path)
+    detector.exact = ("detection", "detektion")
+    with pytest.raises(ValueError, match=r"dsr has no modules detektion, which"):
+        write_model(detector, tmp_path, ExportOptions())
+    model = onnx.load(convolutions[0] / "model.onnx")  # where weights of int8 are behind their dequantisation
+    with pytest.raises(ValueError, match=r"low_subspace is to stay exact, but no convolution"):
+        kept_nodes(model, ["detection", "low_subspace"])
+    assert kept_nodes(model, ["detection"])
 
 
 def test_openvino_rounds_the_same(convolutions):

@@ -2,20 +2,29 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
 
 from brightness import BrightnessDetector
+from subspect.calibration import calibrate
+from subspect.cli import main
+from subspect.export import exporting
 from subspect.export.checking import Comparison
 from subspect.export.combinations import TOLERANCES, ExportOptions, existing
 from subspect.export.exporting import export_detector
+from subspect.export.graph import InspectionGraph, trace
+from subspect.export.pictures import choose_pictures
+from subspect.files import content_digest
 from subspect.inspection import DetectorError, Inspection
 from subspect.loading import load
+from subspect.prediction import DetectorInspector
+from subspect.run_data import DataOptions
 from subspect.serving.description import ExportError
 from subspect.serving.engines import float32_at_most
-from tiny import write_pictures
+from tiny import write_data_set, write_pictures
 
 
 def with_spot(level, size=(32, 32)):
@@ -115,6 +124,22 @@ def test_a_fixed_size_is_kept_to(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_nothing_is_resized_where_pictures_have_the_detectors_size():
+    def resizings(picture_size):
+        program = trace(InspectionGraph(BrightnessDetector().eval(), None, picture_size))
+        names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+        return [name for name in names if "index_select" in name or "upsample" in name]
+
+    detector = BrightnessDetector().eval()
+    pixels = torch.rand(3, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    maps, scores, _ = trace(InspectionGraph(detector, None, (32, 32))).module()(pixels, torch.tensor(0.5))
+    expected = detector(pixels.permute(0, 3, 1, 2))
+    torch.testing.assert_close((maps, scores), (expected.anomaly_map[:, 0], expected.score), rtol=0, atol=0)
+    assert resizings((32, 32)) == []
+    for picture_size in (None, (32, 40)):
+        assert len(resizings(picture_size)) == 3  # rows, columns; the map back
+
+
 def test_combinations_that_do_not_exist_name_those_that_do():
     for format_, precision, why in (
         ("onnx", "bfloat16", "no bfloat16 convolution"),
@@ -183,6 +208,101 @@ def test_an_export_that_is_not_the_detector_is_an_error_and_leaves_nothing(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_exporters_cannot_write_is_one_error(tmp_path):
+    class Deciding(BrightnessDetector):
+        def forward(self, images):
+            return super().forward(images * 2 if images.sum() > 0 else images)
+
+    message = r"brightness cannot be exported as torch in float32: .+ \(there are exports as onnx in float32"
+    with pytest.raises(ExportError, match=message) as refused:
+        export_detector(Deciding(), {}, tmp_path / "export", ExportOptions(format="torch"))
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_libraries_that_are_missing_are_named_before_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "openvino" else name)
+    normal = (tmp_path / "never read.png",)
+    options = ExportOptions("onnx", "int8", normal_images=normal)
+    with pytest.raises(ExportError, match=r"a onnx export in int8 takes openvino, not installed here"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "out", options)
+
+
+def test_the_option_that_gave_a_picture_of_the_wrong_size_is_named(tmp_path):
+    normal = tuple(write_pictures(tmp_path / "normal", 1, (32, 32)))
+    options = ExportOptions("onnx", "int8", (64, 64), normal_images=normal)
+    with pytest.raises(ValueError, match=r"00\.png has 32x32 pixels.* or give --normal-images of that size"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "out", options)
+
+
+def test_what_is_too_large_for_int8_is_refused_before_work(tmp_path):
+    normal = tuple(write_pictures(tmp_path / "normal", 1, (32, 32)))
+    detector = BrightnessDetector()
+    detector.register_buffer("large", torch.zeros(1).expand(2**29))  # 2 GB in name, 4 bytes in memory
+    message = r"as onnx in int8: its weights take 2\.1 GB, and NNCF needs .* holds 2\.1 GB at most \(there are"
+    with pytest.raises(ExportError, match=message):
+        export_detector(detector, {}, tmp_path / "export", ExportOptions("onnx", "int8", normal_images=normal))
+
+
+def test_the_check_looks_for_images_of_the_detectors_own(tmp_path, caplog):
+    data = DataOptions(str(write_data_set(tmp_path / "data", normal=12)), "folder")
+    held_out = [sample.path for sample in data.read().select(split="calibration")]
+    provenance = {"run": {"data": asdict(data)}, "not_to_judge": [content_digest(path) for path in held_out]}
+    normal = tuple(write_pictures(tmp_path / "normal", 3, (40, 56), seed=5))
+
+    def chosen(provenance, size=None, **options):
+        return choose_pictures(ExportOptions(**options), provenance, size)
+
+    assert [name for name, _ in chosen(provenance)] == [str(path) for path in held_out]
+    assert chosen(provenance, normal_images=normal).origin == "2 held-out images of the detector's run"
+    assert chosen(provenance, (40, 56), normal_images=normal).paths == normal  # the others are 64x64
+    assert chosen(provenance, images=normal).origin == "3 files given"
+    assert "--images" not in caplog.text
+    assert chosen(provenance, (40, 56)).origin == "built-in surfaces"
+    assert "held out were found of 40x56 pixels" in caplog.text
+    assert "--images" in caplog.text
+
+
+@pytest.mark.parametrize("option", ["--images", "--normal-images"])
+def test_a_folder_without_images_is_an_error(tmp_path, capsys, option):
+    (tmp_path / "empty").mkdir()
+    words = ["export", str(tmp_path / "run"), option, str(tmp_path / "empty"), f"--output={tmp_path / 'out'}"]
+    assert main(words) == 1
+    assert f"{option}: no image files in {tmp_path / 'empty'}" in capsys.readouterr().err
+
+
+def test_verdicts_of_the_graph_that_deny_its_scores_are_an_error(tmp_path, monkeypatch):
+    forward = InspectionGraph.forward
+
+    def contradicting(self, pixels, threshold):
+        maps, scores, anomalous = forward(self, pixels, threshold)
+        return maps, scores, ~anomalous
+
+    monkeypatch.setattr(InspectionGraph, "forward", contradicting)
+    with pytest.raises(ExportError, match="6 verdicts of the graph are not what its scores say"):
+        export_detector(BrightnessDetector(), {}, tmp_path / "export", ExportOptions(format="torch"))
+
+
+def test_verdicts_that_change_are_warned_of(tmp_path, caplog):
+    class Brighter(BrightnessDetector):
+        def forward(self, images):
+            found = super().forward(images)
+            return found._replace(score=found.score + 1e-4) if torch.compiler.is_exporting() else found
+
+    paths = write_pictures(tmp_path / "pictures", 2, (32, 32))
+    detector = Brighter()
+    scores = [inspection.score for inspection in DetectorInspector(detector)(list(paths))]
+    detector.calibration = calibrate([max(scores) + 5e-5] * 3, [np.zeros(9, np.float32)], 0.5)
+    export_detector(detector, {}, tmp_path / "export", ExportOptions("torch", images=tuple(paths)))
+    name = str(paths[int(np.argmax(scores))])
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "1 of 2 verdicts changed" in warning
+    assert f"{name} ({max(scores):.4g}, {max(scores) + 1e-4:.4g})" in warning
+    (changed,) = json.loads((tmp_path / "export/check.json").read_text())["verdicts_changed"]
+    assert changed == {"name": name, "score": max(scores), "export_score": pytest.approx(max(scores) + 1e-4)}
+
+
 def test_unreadable_pictures_are_found_before_any_work(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"broken\.png"):
@@ -198,9 +318,19 @@ def test_differences_are_gathered_over_pictures():
     found = Comparison()
     found.add("one", inspection(1.0, 0.75), inspection(1.25, 0.75))
     found.add("two", inspection(2.0, 0.625), inspection(2.0, 0.375))
-    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, ["two"])
+    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, [("two", 0.625, 0.375)])
     assert len(found.violations(TOLERANCES["float32"])) == 2
     assert found.violations(TOLERANCES["float32"]._replace(mean_map=0.0625, score=0.34)) == []
+
+
+def test_the_image_that_became_the_threshold_has_no_verdict_to_lose():
+    nothing = np.zeros((4, 4), np.float32)
+    found = Comparison()
+    for score, other in ((0.5, 0.5000001), (0.4999999, 0.6), (0.499, 0.501)):
+        found.add(
+            str(score), Inspection(nothing, score, False, 0.5, ()), Inspection(nothing, other, True, 0.5, ())
+        )
+    assert [one.name for one in found.changed] == ["0.499"]
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 1 / 3, 0.5, 1e-300, 7.0, -0.1])

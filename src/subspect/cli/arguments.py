@@ -263,13 +263,15 @@ def add_export(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--precision", type=str, default="float32", help="float32, float16, bfloat16 or int8 (default: float32)"
     )
-    parser.add_argument("--size", type=str, help="S or HxW of the pictures that it takes (default: any)")
+    parser.add_argument(
+        "--size", type=str, help="S or HxW of the pictures that it takes (default: any, or that of the tiles)"
+    )
     parser.add_argument(
         "--images",
         type=Path,
         nargs="+",
         default=[],
-        help="files or folders of pictures that the export is checked on (default: built-in surfaces)",
+        help="files or folders of pictures that the export is checked on (default: those held out in training)",
     )
     parser.add_argument(
         "--normal-images",

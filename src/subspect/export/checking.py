@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from subspect.export.combinations import Tolerance
 from subspect.inspection import FloatArray, Inspection, Inspector
+from subspect.serving.engines import Engine, Outcome
 from subspect.serving.exported import ExportInspector
 
+_ROUNDING = 1e-5  # of a score, by sums in another order
 _LIBRARIES = ("subspect", "torch", "numpy", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf")
+
+
+class ChangedVerdict(NamedTuple):
+    """A picture whose verdict is another.
+
+    Attributes:
+        name: Of the picture.
+        score: The detector's.
+        export_score: The export's.
+    """
+
+    name: str
+    score: float
+    export_score: float
+
+
+class VerdictCheck:
+    """An engine whose verdicts, which ``ExportInspector`` has no use for, are compared with its scores.
+
+    Attributes:
+        contradictions: How many pictures, or tiles, had a verdict that their score and the threshold deny.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.contradictions = 0
+
+    def __call__(self, pictures: FloatArray, threshold: float) -> Outcome:
+        """As the engine."""
+        outcome = self._engine(pictures, threshold)
+        expected = np.asarray(outcome.scores, np.float64) > threshold
+        self.contradictions += int((outcome.anomalous != expected).sum())
+        return outcome
 
 
 @dataclass
@@ -30,7 +66,8 @@ class Comparison:
         map_mean: The mean over pictures of the mean difference.
         score_scale: The detector's highest score; differences of scores are relative to it.
         score_maximum: The largest difference of a score.
-        changed: Names of the pictures with another verdict.
+        changed: The pictures with another verdict, but for those that have the threshold for a score.
+        contradictions: How many of the graph's own verdicts did not fit its scores.
     """
 
     pictures: int = 0
@@ -39,7 +76,8 @@ class Comparison:
     map_mean: float = 0.0
     score_scale: float = 0.0
     score_maximum: float = 0.0
-    changed: list[str] = field(default_factory=list)
+    changed: list[ChangedVerdict] = field(default_factory=list)
+    contradictions: int = 0
 
     def add(self, name: str, expected: Inspection, got: Inspection) -> None:
         """Takes one picture in."""
@@ -50,8 +88,8 @@ class Comparison:
         self.map_maximum = max(self.map_maximum, float(difference.max()))
         self.score_scale = max(self.score_scale, abs(expected.score))
         self.score_maximum = max(self.score_maximum, abs(got.score - expected.score))
-        if got.anomalous != expected.anomalous:
-            self.changed.append(name)
+        if got.anomalous != expected.anomalous and not _is_tie(expected):
+            self.changed.append(ChangedVerdict(name, expected.score, got.score))
 
     def violations(self, tolerance: Tolerance) -> list[str]:
         """What is out of tolerance, in words."""
@@ -62,7 +100,14 @@ class Comparison:
         ):
             if value > bound * scale:
                 found.append(f"the {what} is {value:.3g}, more than {bound:g} of {scale:.3g}")
+        if self.contradictions:
+            found.append(f"{self.contradictions} verdicts of the graph are not what its scores say")
         return found
+
+
+def _is_tie(inspection: Inspection) -> bool:
+    """Whether rounding alone decides, as of the held-out image whose score became the threshold."""
+    return math.isclose(inspection.score, inspection.threshold, rel_tol=_ROUNDING)
 
 
 def compare(
@@ -87,7 +132,7 @@ def report(comparison: Comparison, tolerance: Tolerance, origin: str, threshold:
         },
         "score_difference": {"maximum": comparison.score_maximum, "relative_to": comparison.score_scale},
         "threshold": threshold,
-        "verdicts_changed": comparison.changed,
+        "verdicts_changed": [one._asdict() for one in comparison.changed],
         "tolerance": tolerance._asdict(),
         "machine": {
             "processor": _processor(),

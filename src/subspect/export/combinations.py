@@ -47,8 +47,8 @@ class ExportOptions:
     Attributes:
         format: ``onnx``, ``openvino`` or ``torch``.
         precision: ``float32``, ``float16``, ``bfloat16`` or ``int8``.
-        picture_size: Height and width of the pictures that it takes; None for any.
-        images: Pictures to check it on; none takes built-in surfaces.
+        picture_size: Height and width of the pictures that it takes; None for any, or for the detector's tiles.
+        images: Pictures to check it on; without any, some are looked for, see `subspect.export.pictures`.
         normal_images: Normal pictures that int8 is calibrated with.
 
     Raises:
@@ -79,9 +79,7 @@ def check_combination(format_: str, precision: str) -> None:
     if (format_, precision) in existing():
         return
     why = next((f" ({why})" for names, why in _MISSING.items() if names == (format_, precision)), "")
-    raise ValueError(
-        f"there is no {format_} export in {precision}{why}; there are, for every method: {_listed()}"
-    )
+    raise ValueError(f"there is no {format_} export in {precision}{why}; there are: {existing_in_words()}")
 
 
 def existing() -> list[tuple[Format, Precision]]:
@@ -95,7 +93,8 @@ def existing() -> list[tuple[Format, Precision]]:
     ]
 
 
-def _listed() -> str:
+def existing_in_words() -> str:
+    """The same in words."""
     by_format: dict[str, list[str]] = {}
     for format_, precision in existing():
         by_format.setdefault(format_, []).append(precision)

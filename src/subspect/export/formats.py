@@ -27,6 +27,7 @@ _DTYPES: dict[Precision, torch.dtype] = {"float16": torch.float16, "bfloat16": t
 # Values up to which constants are worked out when an ONNX file is written: 4 million hold the codebooks, whose
 # norms and transposes would be made for every image otherwise (and NNCF cannot quantise around the norms).
 _FOLDED = 2**22
+_LARGEST_MESSAGE = 2**31 - 1  # bytes
 # What autocast leaves in float32 stays so; these layers hold the weights of everything else. BatchNorm goes
 # with the convolutions that it follows: ONNX knows no norm of float16 values by float32 statistics.
 _HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm2d)
@@ -42,11 +43,19 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
         detector: On the CPU, in evaluation mode.
         folder: Where to; it exists.
         options: Which format and precision, and for which pictures.
+
+    Raises:
+        ValueError: The detector is too large for int8, or names a module ``exact`` that it does not have.
     """
+    if unknown := sorted(set(detector.exact) - dict(detector.named_modules()).keys()):
+        raise ValueError(f"{detector.method} has no modules {', '.join(unknown)}, which it wants to stay exact")
     path = folder / MODEL_FILES[options.format]
     dtype = None if options.format == "openvino" else _DTYPES.get(options.precision)
+    exportable = detector.exportable()
+    if options.precision == "int8":
+        _check_message_size(exportable)
     with _quiet():
-        program = trace(_graph(detector.exportable(), dtype), options.picture_size)
+        program = trace(InspectionGraph(_halved(exportable, dtype), dtype, options.picture_size))
         if options.format == "torch":
             torch.export.save(program, path)
         elif options.format == "onnx":
@@ -55,14 +64,26 @@ def write_model(detector: Detector, folder: Path, options: ExportOptions) -> Non
             _write_openvino(program, path, options, detector)
 
 
-def _graph(detector: Detector, dtype: torch.dtype | None) -> InspectionGraph:
+def _check_message_size(detector: Detector) -> None:
+    """Makes sure that NNCF could hold the graph, before it is traced."""
+    weights = (*detector.parameters(), *detector.buffers())
+    size = sum(weight.numel() * weight.element_size() for weight in weights)
+    if size > _LARGEST_MESSAGE:
+        raise ValueError(
+            f"its weights take {size / 1e9:.1f} GB, and NNCF needs the whole graph in one protobuf message,"
+            f" which holds {_LARGEST_MESSAGE / 1e9:.1f} GB at most"
+        )
+
+
+def _halved(detector: Detector, dtype: torch.dtype | None) -> Detector:
+    """The detector with the weights of ``_HALVED`` in a data type, if one is given."""
     if dtype is None:
-        return InspectionGraph(detector)
+        return detector
     halved = copy.deepcopy(detector)
     for module in halved.modules():
         if isinstance(module, _HALVED):
             module.to(dtype)
-    return InspectionGraph(halved, dtype)
+    return halved
 
 
 def _write_onnx(
@@ -75,7 +96,12 @@ def _write_onnx(
     optimizer.optimize(written.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
     written.save(path)  # weights of more than 2 GB go into a file beside it
     if options.precision == "int8":
-        quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), detector.exact)
+        exact = [name for name in detector.exact if _convolves(detector.get_submodule(name))]
+        quantise_onnx(path, list_parts(options.normal_images, detector.config.tiling), exact)
+
+
+def _convolves(module: nn.Module) -> bool:
+    return any(isinstance(one, (nn.Conv2d, nn.ConvTranspose2d)) for one in module.modules())
 
 
 def _write_openvino(

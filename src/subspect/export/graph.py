@@ -23,34 +23,37 @@ class InspectionGraph(nn.Module):
     Args:
         detector: In evaluation mode.
         precision: What convolutions and matrix products are computed in; None for that of their weights.
+        picture_size: Height and width of the pictures; None for any.
     """
 
-    def __init__(self, detector: Detector, precision: torch.dtype | None = None) -> None:
+    def __init__(
+        self, detector: Detector, precision: torch.dtype | None = None, picture_size: Size | None = None
+    ) -> None:
         super().__init__()
         self.detector = detector
         self.precision = precision
+        self.picture_size = picture_size
 
     def forward(self, pixels: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Judges pictures ``(N, H, W, 3)``, RGB in [0, 1]; see ``subspect.serving.description.INTERFACE``."""
         config, own_size = self.detector.config, (pixels.shape[1], pixels.shape[2])
-        images = _resized(pixels.permute(0, 3, 1, 2), config.image_size, antialias=config.antialias)
+        resizes = self.picture_size != config.image_size  # asked of the tensors, it would fix open sizes
+        images = pixels.permute(0, 3, 1, 2)
+        if resizes:
+            images = _resized(images, config.image_size, antialias=config.antialias)
         with torch.autocast(pixels.device.type, self.precision, enabled=self.precision is not None):
             maps, scores = self.detector(images)
-        enlarged = _resized(maps.float(), own_size, antialias=False)
-        scores = scores.float()
-        return enlarged[:, 0], scores, scores > threshold
+        maps, scores = maps.float(), scores.float()
+        if resizes:
+            maps = _resized(maps, own_size, antialias=False)
+        return maps[:, 0], scores, scores > threshold
 
 
-def trace(graph: InspectionGraph, picture_size: Size | None) -> torch.export.ExportedProgram:
-    """The graph as a program of tensor operations, for any number of pictures.
-
-    Args:
-        graph: On the CPU.
-        picture_size: Height and width of the pictures; None for any.
-    """
-    height, width = picture_size or _example_size(graph.detector.config.image_size)
+def trace(graph: InspectionGraph) -> torch.export.ExportedProgram:
+    """The graph, on the CPU, as a program of tensor operations for any number of pictures."""
+    height, width = graph.picture_size or _example_size(graph.detector.config.image_size)
     example = (torch.rand(_EXAMPLE_BATCH, height, width, 3), torch.tensor(0.5))
-    varying = (0,) if picture_size else (0, 1, 2)
+    varying = (0,) if graph.picture_size else (0, 1, 2)
     dynamic: dict[str, Any] = dict.fromkeys(INPUTS)
     dynamic["pixels"] = dict.fromkeys(varying, torch.export.Dim.DYNAMIC)
     with torch.no_grad():

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from subspect.datasets.surfaces import DEFECTS, render
 from subspect.datasets.table import NORMAL
+from subspect.export.combinations import ExportOptions
 from subspect.export.graph import Size
-from subspect.images import read_image
+from subspect.images import ImageError, read_image
 from subspect.inspection import FloatArray, unit_rgb
+from subspect.run_data import held_out_images
 from subspect.tiling import Tiling, lay_tiles, pad_to_tile
+
+logger = logging.getLogger("subspect")
 
 _BUILT_IN = ("fabric", "metal", "brick")
 _SIDE = 256
-_MOST_TILES = 300  # as many as NNCF takes at most unless told otherwise
+_MOST_FOUND = 30  # pictures to check an export on that nobody named; both it and the detector inspect each
+_MOST_PARTS = 300  # as many as NNCF takes at most unless told otherwise
 
 
 class Part(NamedTuple):
@@ -37,14 +43,17 @@ class Part(NamedTuple):
 
 
 def list_parts(paths: Sequence[Path], tiling: Tiling | None) -> list[Part]:
-    """Pictures as a graph is given them: whole, or some of the tiles of each, drawn at random.
+    """Pictures as a graph is given them: whole, or some of the tiles of each; drawn at random, 300 at most.
 
     Raises:
         ImageError: A file cannot be read.
     """
+    rng = np.random.default_rng(0)
+    if len(paths) > _MOST_PARTS:
+        paths = [paths[place] for place in sorted(rng.permutation(len(paths))[:_MOST_PARTS])]
     if tiling is None:
         return [Part(path) for path in paths]
-    rng, most = np.random.default_rng(0), max(1, _MOST_TILES // len(paths))
+    most = _MOST_PARTS // len(paths)
     counts = [len(_tiles_of(path, tiling)) for path in paths]
     return [
         Part(path, tiling, int(place))
@@ -64,6 +73,62 @@ def _tiles_of(path: Path, tiling: Tiling) -> list[FloatArray]:
     return [picture[tile.window] for tile in lay_tiles((picture.shape[0], picture.shape[1]), tiling)]
 
 
+def choose_pictures(options: ExportOptions, provenance: Mapping[str, Any], size: Size | None) -> CheckPictures:
+    """What to check an export on: the pictures named, or the best that can be found.
+
+    The best are images that the detector's run held out, then the normal images that int8 is given, then
+    built-in surfaces, which say little of how the export treats the detector's own; hence the warning.
+
+    Args:
+        options: With the pictures named, if any.
+        provenance: Of the detector.
+        size: That all must have; None for any.
+    """
+    if options.images:
+        return CheckPictures(options.images, size, f"{len(options.images)} files given")
+    for paths, what in (
+        (held_out_images(provenance), "held-out images of the detector's run"),
+        (options.normal_images, "of the normal images given"),
+    ):
+        if fitting := _fitting(paths, size):
+            return CheckPictures(fitting, size, f"{len(fitting)} {what}")
+    logger.warning(
+        "no images that the detector's run held out were found%s, so it is checked on built-in surfaces,"
+        " which the detector does not know; name pictures of its own surface by --images",
+        f" of {size[0]}x{size[1]} pixels" if size else "",
+    )
+    return CheckPictures((), size, "built-in surfaces")
+
+
+def _fitting(paths: Sequence[Path], size: Size | None) -> tuple[Path, ...]:
+    """Some of the files, from all over the list, that can be read and have the size."""
+    some = paths[:: max(1, len(paths) // _MOST_FOUND)][:_MOST_FOUND]
+    return tuple(path for path in some if _fits(path, size))
+
+
+def _fits(path: Path, size: Size | None) -> bool:
+    try:
+        return read_image(path).shape[:2] == size or size is None
+    except ImageError:
+        return False
+
+
+def check_pictures(paths: Sequence[Path], size: Size | None, option: str) -> None:
+    """Makes sure that pictures can be read and have the size, if there is one.
+
+    Raises:
+        ImageError: A file cannot be read.
+        ValueError: One has another size; the message names the option by which it was given.
+    """
+    for path in paths:
+        height, width = read_image(path).shape[:2]
+        if size not in (None, (height, width)):
+            raise ValueError(
+                f"{path} has {height}x{width} pixels, but the export is to take {size[0]}x{size[1]} only: leave"
+                f" out --size, or give {option} of that size"
+            )
+
+
 @dataclass(frozen=True)
 class CheckPictures:
     """Pictures by name, read when they are needed.
@@ -71,15 +136,12 @@ class CheckPictures:
     Attributes:
         paths: Files; none for built-in surfaces, normal and defective ones.
         size: Of the built-in ones; None makes them of several sizes.
+        origin: What they are, for the report.
     """
 
     paths: tuple[Path, ...]
     size: Size | None
-
-    @property
-    def origin(self) -> str:
-        """What they are, for the report."""
-        return f"{len(self.paths)} files given" if self.paths else "built-in surfaces"
+    origin: str
 
     def __iter__(self) -> Iterator[tuple[str, FloatArray]]:
         """Names and pictures ``(H, W, 3)``, RGB in [0, 1].
@@ -91,20 +153,6 @@ class CheckPictures:
             yield str(path), read_image(path)
         if not self.paths:
             yield from self._surfaces()
-
-    def check(self, wanted: Size | None) -> None:
-        """Makes sure that all can be read and have the wanted size, if there is one.
-
-        Raises:
-            ImageError: A file cannot be read.
-            ValueError: One has another size.
-        """
-        for name, picture in self:
-            if wanted is not None and picture.shape[:2] != wanted:
-                raise ValueError(
-                    f"{name} has {picture.shape[0]}x{picture.shape[1]} pixels, but the export is to take"
-                    f" {wanted[0]}x{wanted[1]} only: leave out --size, or give --images of that size"
-                )
 
     def _surfaces(self) -> Iterator[tuple[str, FloatArray]]:
         for number, surface in enumerate(_BUILT_IN):

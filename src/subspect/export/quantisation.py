@@ -24,7 +24,10 @@ def quantise_onnx(path: Path, pictures: Sequence[Part], exact: Sequence[str]) ->
     Args:
         path: The file.
         pictures: What the ranges of values are taken from, read one by one.
-        exact: Names of modules, see `subspect.detectors.base.Detector`.
+        exact: Names of modules with convolutions, see `subspect.detectors.base.Detector`.
+
+    Raises:
+        ValueError: The graph has no convolution with the name of one of these modules.
     """
     import onnx
 
@@ -42,8 +45,15 @@ def kept_nodes(model: Any, exact: Sequence[str]) -> list[str]:
 
     Those are all but the convolutions, and of these the ones in ``exact`` modules and the filters of maps, with
     one channel, where no time is to be saved (and OpenVINO 2026.4 computes something else).
+
+    Raises:
+        ValueError: No convolution has the name of one of the ``exact`` modules.
     """
+    convolved = [node.input[1] for node in model.graph.node if node.op_type in _QUANTISED]
     parameters = tuple(f"detector.{module}." for module in exact)
+    for module, start in zip(exact, parameters, strict=True):
+        if not any(name.startswith(start) for name in convolved):
+            raise ValueError(f"{module} is to stay exact, but no convolution in the graph bears its name")
     weights = {weight.name: list(weight.dims) for weight in model.graph.initializer}
     return [
         node.name

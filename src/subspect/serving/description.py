@@ -45,7 +45,7 @@ class Description:
         method: The detector's method.
         format: What runs it.
         precision: Of its arithmetic.
-        picture_size: Height and width that pictures must have; None if they may have any.
+        picture_size: Height and width that pictures, or tiles, must have; None if they may have any.
         image_size: Height and width that the graph resizes them to.
         tiling: How pictures are cut up, so that the graph is given their tiles; None if it is given them whole.
         calibration: From which thresholds are chosen; None if the detector has none.

@@ -61,7 +61,7 @@ def _check_tiles(folder: Path, description: Description) -> None:
     if wanted is not None and tiling is not None and tiling.tile != wanted:
         raise ExportError(
             f"{folder} was exported for {wanted[0]}x{wanted[1]} pixels only, so it cannot be given {tiling};"
-            " export it without --size, or with that of the tiles"
+            " export it without --size, or calibrate the detector for those tiles and export that one"
         )
 
 

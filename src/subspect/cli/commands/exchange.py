@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from subspect.cli.values import image_size, optional_size, picture_files
+from subspect.cli.values import image_size, optional_size, picture_files, samples_in
 
 if TYPE_CHECKING:
     from subspect.detectors.base import Detector
@@ -23,13 +25,25 @@ def do_export(given: Namespace) -> int:
         given.format,
         given.precision,
         optional_size(given.size),
-        tuple(picture_files(given.images)),
-        tuple(picture_files(given.normal_images)),
+        _pictures("--images", given.images),
+        _pictures("--normal-images", given.normal_images, normal=True),
     )
     folder = find_detector(given.detector)
     export_detector(load_detector(folder), read_description(folder)["provenance"], given.output, options)
     print(f"written: {given.output}")
     return 0
+
+
+def _pictures(option: str, named: Sequence[Path], *, normal: bool = False) -> tuple[Path, ...]:
+    """The pictures, or the normal ones, that an option names.
+
+    Raises:
+        ValueError: It names folders or lists without any.
+    """
+    found = picture_files(named, partial(samples_in, normal=normal))
+    if named and not found:
+        raise ValueError(f"{option}: no image files in {', '.join(map(str, named))}")
+    return tuple(found)
 
 
 def do_import_dsr(given: Namespace) -> int:
