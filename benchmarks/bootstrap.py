@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 
-from subspect.histograms import count_pixels, pixel_metrics_of
-from subspect.metrics import PixelScores, image_metrics
-from subspect.results import ImageRow, Metrics, Results
-from subspect.statistics import bootstrap, resample
+from subspect.evaluation.histograms import count_pixels, pixel_metrics_of
+from subspect.evaluation.metrics import PixelScores, image_metrics
+from subspect.evaluation.results import ImageRow, Metrics, Results
+from subspect.evaluation.statistics import bootstrap, resample
 
 IMAGES, SIDE, CHECKED = 589, 160, 5
 

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 import subspect
 from subspect.datasets.table import Sample
-from subspect.evaluation import align
+from subspect.evaluation.evaluating import align
+from subspect.evaluation.metrics import PixelScores, image_metrics
 from subspect.images import read_image, read_mask
-from subspect.inspection import Inspector
-from subspect.metrics import PixelScores, image_metrics
-from subspect.run_data import read_test_table
+from subspect.inspection.inspecting import Inspector
+from subspect.runs.data import read_test_table
 from subspect.storage import find_detector, read_description
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 import subspect
 from subspect.cli.values import image_size
 from subspect.images import read_image
-from subspect.inspection import draw_inspection
+from subspect.inspection.inspecting import draw_inspection
 from subspect.pictures import save_picture
 from subspect.tiling import TILES_AT_ONCE, lay_tiles, make_tiling
 

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from subspect.metrics import PixelScores
+from subspect.evaluation.metrics import PixelScores
 
 IMAGES, SIZE = 1700, 256
 

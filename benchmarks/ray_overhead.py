@@ -17,13 +17,14 @@ from typing import Any
 
 import ray
 
-from subspect import distributed_inspection, inspection
 from subspect.cli import main as subspect
 from subspect.datasets.surfaces import generate
 from subspect.detectors.registry import find_preset
-from subspect.inspection import InspectionSummary, Row
+from subspect.inspection import distributed as distributed_inspection
+from subspect.inspection import inspecting as inspection
+from subspect.inspection.inspecting import InspectionSummary, Row
 from subspect.profiling.profiling import untrained_detector
-from subspect.runs import configured
+from subspect.runs.run import configured
 from subspect.storage import save_detector
 
 IMAGES = 200

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from subspect.images import decode, find_images, read_image
-from subspect.inspection import FloatArray, Inspector
+from subspect.inspection.inspecting import FloatArray, Inspector
 from subspect.loading import load
 from subspect.tiling import Tiling, score_tiles
 

@@ -20,10 +20,10 @@ from PIL import Image, ImageFont
 
 from subspect.datasets.table import Sample, Table
 from subspect.images import read_image, read_mask
+from subspect.inspection.prediction import DetectorInspector
+from subspect.inspection.regions import outline_level
 from subspect.pictures import PAPER, Picture, as_rgb, draw_outline, grid, heat, save_picture
-from subspect.prediction import DetectorInspector
-from subspect.regions import outline_level
-from subspect.run_data import read_test_table
+from subspect.runs.data import read_test_table
 from subspect.storage import find_detector, load_detector, read_description
 
 SIDE = 160

@@ -7,7 +7,7 @@ import time
 
 import ray
 
-from subspect.distributed_inspection import _Worker
+from subspect.inspection.distributed import _Worker
 
 LOSES_WORKERS = "fatal.png"
 

@@ -20,7 +20,7 @@ from subspect.benchmark.grid import read_grid
 from subspect.benchmark.timing import Speed, StageSpeed, estimate, measure
 from subspect.cli import main
 from subspect.detectors.configuration import ConfigurationError
-from subspect.results import read_results
+from subspect.evaluation.results import read_results
 from subspect.training.checkpoints import newest_checkpoint
 from terminated import terminated
 from tiny import FREQUENT, QUIET

@@ -20,7 +20,7 @@ from subspect.calibration import (
 )
 from subspect.detectors.dsr.model import Dsr
 from subspect.images import ImageError
-from subspect.runs import calibrate_detector
+from subspect.runs.run import calibrate_detector
 from subspect.storage import save_detector
 from tiny import DSR, write_pictures
 

@@ -11,7 +11,7 @@ import yaml
 import grids
 from subspect.benchmark.cells import list_cells, state
 from subspect.benchmark.grid import read_grid
-from subspect.results import read_results
+from subspect.evaluation.results import read_results
 from subspect.training.checkpoints import newest_checkpoint
 from tiny import FREQUENT
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_statistics import results_of
 
 import grids
 from subspect.benchmark.cells import list_cells
@@ -25,6 +26,8 @@ from subspect.cli import main
 from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS
 from subspect.detectors.registry import find_preset
+from subspect.evaluation.results import ImageRow, Metrics, read_results
+from subspect.evaluation.statistics import compare
 from subspect.report.budget import budget
 from subspect.report.cases import telling_images
 from subspect.report.comparison import comparisons, run_intervals
@@ -34,10 +37,7 @@ from subspect.report.page import overview
 from subspect.report.published import published
 from subspect.report.tables import Figure, paper_tables
 from subspect.report.writing import write_report
-from subspect.results import ImageRow, Metrics, read_results
-from subspect.statistics import compare
 from subspect.storage import StorageError
-from test_statistics import results_of
 from tiny import QUIET
 
 

@@ -18,7 +18,7 @@ from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.pretraining import pretrain
 from subspect.detectors.uninformed_students.pretraining import pretrain_teacher
 from subspect.files import locked
-from subspect.runs import RunOptions, train
+from subspect.runs.run import RunOptions, train
 from subspect.training.checkpoints import newest_checkpoint
 from tiny import (
     LONG,

@@ -10,9 +10,9 @@ from PIL import Image
 
 from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
+from subspect.inspection.prediction import DetectorInspector
 from subspect.pictures import OUTLINE_COLOUR
-from subspect.prediction import DetectorInspector
-from subspect.runs import RunOptions, train
+from subspect.runs.run import RunOptions, train
 from tiny import QUIET, tiny_run, write_data_set, write_latent_model
 
 SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks/side_by_side.py"

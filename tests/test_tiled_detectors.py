@@ -9,15 +9,15 @@ from PIL import Image
 from brightness import BrightnessDetector
 from subspect.calibration import sample_map
 from subspect.datasets.table import Sample, Table
-from subspect.evaluation import evaluate
+from subspect.evaluation.evaluating import evaluate
+from subspect.evaluation.gallery import examine_image
 from subspect.export.combinations import ExportOptions
 from subspect.export.exporting import export_detector
 from subspect.export.pictures import Part, list_parts, read_part
-from subspect.gallery import examine_image
-from subspect.inspection import inspect_files
+from subspect.inspection.inspecting import inspect_files
+from subspect.inspection.prediction import DetectorInspector
 from subspect.loading import load
-from subspect.prediction import DetectorInspector
-from subspect.runs import calibrate_detector
+from subspect.runs.run import calibrate_detector
 from subspect.serving.description import ExportError
 from subspect.tiling import TILES_AT_ONCE, Tiling
 

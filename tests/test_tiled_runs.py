@@ -14,8 +14,8 @@ import subspect
 from subspect.cli import main
 from subspect.detectors.configuration import to_yaml
 from subspect.images import read_image
-from subspect.prediction import predict
-from subspect.run_data import DataOptions
+from subspect.inspection.prediction import predict
+from subspect.runs.data import DataOptions
 from subspect.storage import load_detector, read_description
 from subspect.tiling import Tiling
 from test_cli import RUN, assert_fails, said

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from subspect.backbones import Backbone
 from subspect.codes import flatten_features
+from subspect.detectors.backbones import Backbone
 from subspect.detectors.base import Detector
 from subspect.detectors.config import StageConfig
 from subspect.detectors.draem.config import DraemConfig
@@ -31,8 +31,8 @@ from subspect.detectors.uninformed_students.config import (
 from subspect.detectors.uninformed_students.patch_network import PatchNetwork
 from subspect.detectors.uninformed_students.pretraining import TeacherRun, pretrain_teacher
 from subspect.detectors.uninformed_students.teacher_weights import filename, save_teacher
-from subspect.run_data import DataOptions
-from subspect.runs import RunOptions, TrainingRun, train
+from subspect.runs.data import DataOptions
+from subspect.runs.run import RunOptions, TrainingRun, train
 from subspect.training.options import FitOptions
 
 LATENT = LatentConfig(width=8, residual_width=4, codes=16)

@@ -134,7 +134,7 @@ def pixel_metrics(clock: Clock, images: int, size: int = 256) -> None:
     """Pixel AUROC, average precision and AUPRO of maps of noise with a square defect in every second."""
     from maps import make_maps
 
-    from subspect.metrics import PixelScores
+    from subspect.evaluation.metrics import PixelScores
 
     maps, masks = make_maps(images, size)
     while clock():

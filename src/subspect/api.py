@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from subspect.detectors.registry import find_preset
-from subspect.evaluation import evaluate as evaluate_detector
+from subspect.evaluation.evaluating import evaluate as evaluate_detector
+from subspect.evaluation.results import Protocol, Results
 from subspect.images import find_images
-from subspect.inspection import Inspector
-from subspect.prediction import DetectorInspector
-from subspect.recalibration import recalibrate
-from subspect.results import Protocol, Results
-from subspect.run_data import DataOptions, read_test_table
-from subspect.runs import RunOptions, TrainingRun, configured
-from subspect.runs import train as train_run
-from subspect.starting import absolute_weights
+from subspect.inspection.inspecting import Inspector
+from subspect.inspection.prediction import DetectorInspector
+from subspect.runs.data import DataOptions, read_test_table
+from subspect.runs.recalibration import recalibrate
+from subspect.runs.run import RunOptions, TrainingRun, configured
+from subspect.runs.run import train as train_run
+from subspect.runs.starting import absolute_weights
 from subspect.storage import find_detector, load_detector, read_description
 from subspect.tiling import make_tiling
 

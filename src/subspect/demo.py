@@ -9,14 +9,14 @@ from subspect.datasets.surfaces import NEAR_DISTRIBUTION, generate
 from subspect.datasets.table import Sample, Table
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
-from subspect.evaluation import evaluate
-from subspect.gallery import gallery_row
-from subspect.inspection import inspect_files
+from subspect.evaluation.evaluating import evaluate
+from subspect.evaluation.gallery import gallery_row
+from subspect.evaluation.results import HEADINGS, Results
+from subspect.inspection.inspecting import inspect_files
+from subspect.inspection.prediction import DetectorInspector
 from subspect.pages import MetricsTable, Row, Section, write_page
-from subspect.prediction import DetectorInspector
-from subspect.results import HEADINGS, Results
-from subspect.run_data import DataOptions
-from subspect.runs import DETECTOR, RunOptions, TrainingRun, train
+from subspect.runs.data import DataOptions
+from subspect.runs.run import DETECTOR, RunOptions, TrainingRun, train
 
 CATEGORIES = ("fabric", "flange")
 """One texture, one object."""

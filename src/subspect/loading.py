@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from subspect.calibration import check_retiling
-from subspect.inspection import Inspector
+from subspect.inspection.inspecting import Inspector
 from subspect.serving.description import is_export
 from subspect.tiling import make_tiling
 
@@ -49,7 +49,7 @@ def load(
 
         return load_export(folder, device, threshold, false_alarm_rate, tiling)
     from subspect.devices import available_device
-    from subspect.prediction import DetectorInspector
+    from subspect.inspection.prediction import DetectorInspector
     from subspect.storage import find_detector, load_detector
 
     available_device(device)

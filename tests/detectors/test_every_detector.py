@@ -24,11 +24,11 @@ from subspect.detectors.base import Detector
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import configure, from_dict, to_yaml
 from subspect.detectors.registry import METHODS, find_method, find_preset
-from subspect.evaluation import evaluate
+from subspect.evaluation.evaluating import evaluate
 from subspect.images import read_image
-from subspect.prediction import predict as judge
-from subspect.run_data import DataOptions, read_test_table
-from subspect.runs import RunOptions, TrainingRun, train
+from subspect.inspection.prediction import predict as judge
+from subspect.runs.data import DataOptions, read_test_table
+from subspect.runs.run import RunOptions, TrainingRun, train
 from subspect.storage import load_detector, read_description, save_detector
 from subspect.training.fitting import fit
 from subspect.training.stage import Stage

@@ -11,8 +11,8 @@ from subspect.detectors.registry import METHODS
 from subspect.detectors.riad.model import Riad
 from subspect.export.combinations import ExportOptions
 from subspect.export.exporting import export_detector
+from subspect.inspection.prediction import DetectorInspector
 from subspect.loading import load
-from subspect.prediction import DetectorInspector
 from subspect.serving.description import read_description
 from subspect.serving.engines import start_engine
 from tiny import settled_detector, write_pictures

@@ -18,10 +18,10 @@ from subspect.export.exporting import export_detector
 from subspect.export.graph import InspectionGraph, trace
 from subspect.export.pictures import choose_pictures
 from subspect.files import content_digest
-from subspect.inspection import DetectorError, Inspection
+from subspect.inspection.inspecting import DetectorError, Inspection
+from subspect.inspection.prediction import DetectorInspector
 from subspect.loading import load
-from subspect.prediction import DetectorInspector
-from subspect.run_data import DataOptions
+from subspect.runs.data import DataOptions
 from subspect.serving.description import ExportError
 from subspect.serving.engines import float32_at_most
 from tiny import write_data_set, write_pictures

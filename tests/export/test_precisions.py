@@ -11,8 +11,8 @@ import pytest
 from network import Network
 from subspect.export.combinations import ExportOptions, existing
 from subspect.export.exporting import export_detector
+from subspect.inspection.prediction import DetectorInspector
 from subspect.loading import load
-from subspect.prediction import DetectorInspector
 from tiny import write_pictures
 
 KINDS = [kind for kind in existing() if kind != ("onnx", "float32")]

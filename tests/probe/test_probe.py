@@ -13,11 +13,11 @@ from brightness import BrightnessDetector
 from subspect.cli import main
 from subspect.datasets import read_table
 from subspect.files import content_digest
-from subspect.prediction import DetectorInspector
+from subspect.inspection.prediction import DetectorInspector
 from subspect.probe.families import make_families
 from subspect.probe.measuring import find_hosts, plant_and_score
 from subspect.probe.probing import Probed, ProbeOptions, probe
-from subspect.runs import RunOptions, train
+from subspect.runs.run import RunOptions, train
 from subspect.storage import read_description, save_detector
 from tiny import QUIET, settled_detector, tiny_run, write_data_set, write_latent_model, write_pictures
 

@@ -20,7 +20,7 @@ from PIL import Image
 from brightness import BrightnessDetector
 from subspect.export.combinations import ExportOptions
 from subspect.export.exporting import export_detector
-from subspect.prediction import DetectorInspector
+from subspect.inspection.prediction import DetectorInspector
 
 _WITHOUT = """
 import sys

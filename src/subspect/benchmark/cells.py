@@ -14,12 +14,12 @@ from subspect.datasets.surfaces import DEFECTS, PER_DEFECT, SURFACES
 from subspect.datasets.table import Table, take_anomalies
 from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_preset
-from subspect.evaluation import PAPER_SIZE
-from subspect.records import RECORD, differences
-from subspect.results import METRICS, Protocol
-from subspect.run_data import DataOptions
-from subspect.runs import DETECTOR, TrainingRun, configured
-from subspect.starting import absolute_weights
+from subspect.evaluation.evaluating import PAPER_SIZE
+from subspect.evaluation.results import METRICS, Protocol
+from subspect.runs.data import DataOptions
+from subspect.runs.records import RECORD, differences
+from subspect.runs.run import DETECTOR, TrainingRun, configured
+from subspect.runs.starting import absolute_weights
 
 CELL, FAILURE, DRAWN = "cell.json", "failure.txt", "surfaces"
 

@@ -1,7 +1,7 @@
 """Execution: cells one after the other, each trained, judged and recorded; stopped at any time, it goes on.
 
-A cell's folder is a run (see `subspect.runs`) and, beside it, ``cell.json``, ``sessions.jsonl`` (when and on
-what each call worked on it), ``log.txt``, the folder of its evaluation, and ``failure.txt`` if the last attempt
+A cell's folder is a run (see `subspect.runs.run`) and, beside it, ``cell.json``, ``sessions.jsonl`` (when and
+on what each call worked on it), ``log.txt``, the folder of its evaluation, and ``failure.txt`` if the last one
 failed. Its results are written last and mark it as finished.
 """
 
@@ -26,12 +26,12 @@ from subspect.benchmark.environment import environment
 from subspect.datasets import read_table
 from subspect.datasets.surfaces import generate
 from subspect.datasets.table import Table, take_anomalies
-from subspect.evaluation import evaluate
+from subspect.evaluation.evaluating import evaluate
+from subspect.evaluation.results import HEADINGS, METRICS
 from subspect.files import locked, remove_leftovers, write_text
-from subspect.records import RECORD
-from subspect.results import HEADINGS, METRICS
-from subspect.run_data import read_test_table
-from subspect.runs import DETECTOR, RunOptions, pick_device, train
+from subspect.runs.data import read_test_table
+from subspect.runs.records import RECORD
+from subspect.runs.run import DETECTOR, RunOptions, pick_device, train
 from subspect.storage import load_detector, read_description
 from subspect.training.options import FitOptions, check_options
 

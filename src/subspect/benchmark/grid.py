@@ -12,7 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from subspect.detectors.configuration import ConfigurationError
-from subspect.results import Protocol
+from subspect.evaluation.results import Protocol
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -23,8 +23,8 @@ from subspect.datasets.textures import folder_textures
 from subspect.datasets.tiles import load_training_images
 from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
-from subspect.runs import pick_device
-from subspect.starting import take_weights
+from subspect.runs.run import pick_device
+from subspect.runs.starting import take_weights
 from subspect.training.checkpoints import newest_checkpoint
 from subspect.training.fitting import run_briefly
 from subspect.training.options import FitOptions

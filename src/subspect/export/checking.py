@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from subspect.export.combinations import Tolerance
-from subspect.inspection import FloatArray, Inspection, Inspector
+from subspect.inspection.inspecting import FloatArray, Inspection, Inspector
 from subspect.serving.engines import Engine, Outcome
 from subspect.serving.exported import ExportInspector
 

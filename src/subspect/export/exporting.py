@@ -17,7 +17,7 @@ from subspect.export.combinations import TOLERANCES, ExportOptions, existing_in_
 from subspect.export.formats import write_model
 from subspect.export.pictures import CheckPictures, check_pictures, choose_pictures
 from subspect.files import complete_folder, content_digest, write_json
-from subspect.prediction import DetectorInspector
+from subspect.inspection.prediction import DetectorInspector
 from subspect.serving.description import (
     DESCRIPTION,
     REPORT,

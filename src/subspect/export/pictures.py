@@ -16,8 +16,8 @@ from subspect.datasets.table import NORMAL
 from subspect.export.combinations import ExportOptions
 from subspect.export.graph import Size
 from subspect.images import ImageError, read_image
-from subspect.inspection import FloatArray, unit_rgb
-from subspect.run_data import held_out_images
+from subspect.inspection.inspecting import FloatArray, unit_rgb
+from subspect.runs.data import held_out_images
 from subspect.tiling import Tiling, lay_tiles, pad_to_tile
 
 logger = logging.getLogger("subspect")

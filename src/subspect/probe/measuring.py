@@ -13,7 +13,7 @@ import numpy as np
 from subspect.datasets.surfaces.drawing import Picture
 from subspect.files import content_digest
 from subspect.images import read_image
-from subspect.prediction import DetectorInspector, predict
+from subspect.inspection.prediction import DetectorInspector, predict
 from subspect.probe.families import Family
 from subspect.probe.planting import SMALLEST_SIDE, Planted
 from subspect.tiling import pictures_at_once

@@ -13,14 +13,14 @@ import numpy as np
 
 from subspect.datasets.table import Table
 from subspect.files import write_text
-from subspect.prediction import DetectorInspector
+from subspect.inspection.prediction import DetectorInspector
 from subspect.probe.charts import draw_curves, draw_scores
 from subspect.probe.families import Family, make_families
 from subspect.probe.hit_miss import fit_hit_miss
 from subspect.probe.measuring import Finding, find_hosts, held_out, plant_and_score
 from subspect.probe.results import FamilyResult, ProbeResult, findings_text
 from subspect.probe.score_regression import fit_scores
-from subspect.records import check_output
+from subspect.runs.records import check_output
 
 logger = logging.getLogger("subspect")
 

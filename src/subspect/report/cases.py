@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from subspect.datasets import read_table
 from subspect.datasets.table import NORMAL, Sample
-from subspect.gallery import Case, examine_image
+from subspect.evaluation.gallery import Case, examine_image
+from subspect.evaluation.results import ImageRow
+from subspect.inspection.prediction import DetectorInspector
 from subspect.pages import Row, Section
-from subspect.prediction import DetectorInspector
 from subspect.report.entries import Entry
 from subspect.report.published import NAMES
-from subspect.results import ImageRow
-from subspect.runs import DETECTOR
+from subspect.runs.run import DETECTOR
 from subspect.storage import load_detector
 
 logger = logging.getLogger("subspect")

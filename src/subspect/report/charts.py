@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from subspect.datasets.table import NORMAL
-from subspect.histograms import pixel_curves
-from subspect.metrics import AUPRO_LIMIT, image_curves
-from subspect.results import Results
+from subspect.evaluation.histograms import pixel_curves
+from subspect.evaluation.metrics import AUPRO_LIMIT, image_curves
+from subspect.evaluation.results import Results
 
 _INK, _LINE = "#010203", "#040506"
 """Stand-ins that the page's own colours replace."""

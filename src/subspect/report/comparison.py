@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from subspect.report.entries import Entry, Setting
-from subspect.results import HEADINGS, Results
-from subspect.statistics import (
+from subspect.evaluation.results import HEADINGS, Results
+from subspect.evaluation.statistics import (
     Difference,
     FloatArray,
     Interval,
@@ -22,6 +21,7 @@ from subspect.statistics import (
     names_of,
     paired,
 )
+from subspect.report.entries import Entry, Setting
 
 logger = logging.getLogger("subspect")
 

@@ -17,9 +17,9 @@ from subspect.benchmark.grid import FULL
 from subspect.detectors.config import DetectorConfig
 from subspect.detectors.configuration import from_dict
 from subspect.detectors.registry import find_method
-from subspect.records import RECORD
+from subspect.evaluation.results import METRICS, Results, read_results
 from subspect.report.budget import budget
-from subspect.results import METRICS, Results, read_results
+from subspect.runs.records import RECORD
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -
 
     Args:
         entries: Runs of one setting.
-        metric: One of `subspect.results.HEADINGS`.
+        metric: One of `subspect.evaluation.results.HEADINGS`.
         defect: A kind of defect; None takes all.
 
     Returns:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from subspect.datasets.table import NORMAL
+from subspect.evaluation.results import HEADINGS
+from subspect.evaluation.statistics import drawn_together
 from subspect.pages import Cell, Chart, MetricsTable, Section
 from subspect.report.charts import curves_chart, histograms_chart
 from subspect.report.comparison import Comparison, RunIntervals
 from subspect.report.entries import Entry, Estimate, by_setting, estimate
 from subspect.report.formats import Marks, heading, mean_text, published_text
 from subspect.report.tables import Figure, PaperTable
-from subspect.results import HEADINGS
-from subspect.statistics import drawn_together
 
 _COMPARED = ("image_auroc", "image_ap", "pixel_ap", "pixel_aupro")
 

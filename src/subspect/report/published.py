@@ -35,7 +35,7 @@ class Published:
         category: One of the data set's, ``average``, or empty where there is one only.
         setting: ``unsupervised``, ``N=16``, ``lambda_s=0.05``, or the name of an ablation.
         method: As the paper calls it.
-        metric: One of `subspect.results.HEADINGS`.
+        metric: One of `subspect.evaluation.results.HEADINGS`.
         percent: The figure.
     """
 

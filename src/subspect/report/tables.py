@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from subspect.benchmark.grid import FULL
+from subspect.evaluation.results import HEADINGS
 from subspect.report.entries import Entry, Estimate, Setting, by_setting, estimate
 from subspect.report.published import AVERAGE, NAMES, Published, published
-from subspect.results import HEADINGS
 
 logger = logging.getLogger("subspect")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from subspect.calibration import check_retiling
-from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
+from subspect.inspection.inspecting import DetectorError, FloatArray, Inspector, Scored
 from subspect.serving.description import Description, ExportError, read_description
 from subspect.serving.engines import Engine, start_engine
 from subspect.tiling import Tiling, score_tiles

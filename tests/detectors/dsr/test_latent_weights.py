@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from subspect.detectors.colour import in_order
 from subspect.detectors.dsr.config import PRESETS, LatentConfig
 from subspect.detectors.dsr.latent_weights import load_latent_model, save_latent_model
-from subspect.pretrained import WeightsError
+from subspect.detectors.pretrained import WeightsError
 from tiny import LATENT, latent_model
 
 

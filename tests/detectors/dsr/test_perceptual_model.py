@@ -14,8 +14,8 @@ from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.pretraining import pretrain
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
-from subspect.pretrained import WeightsError
-from subspect.runs import RunOptions, train
+from subspect.detectors.pretrained import WeightsError
+from subspect.runs.run import RunOptions, train
 from subspect.storage import load_detector
 from tiny import (
     DSR,

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from subspect.backbones import Backbone
 from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
+from subspect.detectors.backbones import Backbone
 from subspect.detectors.configuration import ConfigurationError
 from subspect.detectors.padim.config import PRESETS, PadimConfig
 from subspect.detectors.padim.model import Padim
-from subspect.pretrained import WeightsError
-from subspect.run_data import DataOptions
-from subspect.runs import RunOptions, TrainingRun, configured, train
+from subspect.detectors.pretrained import WeightsError
+from subspect.runs.data import DataOptions
+from subspect.runs.run import RunOptions, TrainingRun, configured, train
 from subspect.storage import load_detector
 from subspect.training.fitting import fit
 from tiny import PADIM, QUIET, write_backbone, write_data_set

@@ -16,9 +16,9 @@ from subspect.datasets.loading import TrainingImages
 from subspect.detectors.config import StageConfig
 from subspect.detectors.riad import model
 from subspect.detectors.riad.config import PRESETS, RiadConfig
+from subspect.detectors.riad.gradient_similarity import msgms_loss, msgms_map
 from subspect.detectors.riad.model import Riad
 from subspect.detectors.riad.stages import InpaintingStage
-from subspect.gradient_similarity import msgms_loss, msgms_map
 from subspect.losses import ssim_map
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import pad_to_multiple

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from subspect.cli import main
+from subspect.detectors.pretrained import WeightsError
 from subspect.detectors.uninformed_students.config import PATCH_SIZES, PRESETS, TEACHERS, NetworkConfig
 from subspect.detectors.uninformed_students.model import UninformedStudents
 from subspect.detectors.uninformed_students.patch_network import PatchNetwork
@@ -30,7 +31,6 @@ from subspect.detectors.uninformed_students.teacher_losses import (
 )
 from subspect.detectors.uninformed_students.teacher_weights import load_teachers, save_teacher
 from subspect.files import locked
-from subspect.pretrained import WeightsError
 from tiny import (
     PATCH_NETWORK,
     QUIET,

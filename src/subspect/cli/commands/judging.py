@@ -12,14 +12,14 @@ from subspect.cli.answers import EXIT_PARTLY_FAILED, print_threshold
 from subspect.cli.values import chosen_tiling, on_ray, optional_size, picture_files
 
 if TYPE_CHECKING:
-    from subspect.inspection import InspectionSummary
-    from subspect.results import Results
+    from subspect.evaluation.results import Results
+    from subspect.inspection.inspecting import InspectionSummary
 
 
 def do_evaluate(given: Namespace) -> int:
     """Judges detectors on the test split."""
+    from subspect.evaluation.results import render_categories, write_results
     from subspect.files import complete_folder
-    from subspect.results import render_categories, write_results
     from subspect.storage import find_detectors
 
     if given.pictures < 0:
@@ -45,7 +45,7 @@ def do_evaluate(given: Namespace) -> int:
 
 def _place(folders: Sequence[Path], given: Path) -> Path:
     """Where results go: a run's own folder, a detector's own if it is in none, or that of several runs."""
-    from subspect.runs import DETECTOR
+    from subspect.runs.run import DETECTOR
 
     if len(folders) > 1:
         return given
@@ -75,10 +75,10 @@ def _check_categories(folders: Sequence[Path], given: Namespace) -> None:
 def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
     """Judges one detector, and draws its telling cases if asked to."""
     from subspect.devices import available_device
-    from subspect.evaluation import evaluate
-    from subspect.gallery import write_gallery
-    from subspect.prediction import DetectorInspector
-    from subspect.run_data import read_test_table
+    from subspect.evaluation.evaluating import evaluate
+    from subspect.evaluation.gallery import write_gallery
+    from subspect.inspection.prediction import DetectorInspector
+    from subspect.runs.data import read_test_table
     from subspect.storage import load_detector, read_description
 
     device = available_device(given.device)
@@ -109,7 +109,7 @@ def do_inspect(given: Namespace) -> int:
 
 
 def _inspect_here(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
-    from subspect.inspection import inspect_files
+    from subspect.inspection.inspecting import inspect_files
     from subspect.loading import load
 
     inspector = load(
@@ -125,7 +125,7 @@ def _inspect_here(given: Namespace, pictures: Sequence[Path]) -> InspectionSumma
 
 def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSummary:
     from subspect.cluster import Resources
-    from subspect.distributed_inspection import Job, inspect_on_ray
+    from subspect.inspection.distributed import Job, inspect_on_ray
 
     job = Job(
         given.detector.absolute(),
@@ -143,7 +143,7 @@ def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSum
 def do_calibrate(given: Namespace) -> int:
     """Calibrates a detector anew."""
     from subspect.devices import available_device
-    from subspect.recalibration import recalibrate
+    from subspect.runs.recalibration import recalibrate
 
     detector = recalibrate(
         given.detector,
@@ -162,9 +162,9 @@ def do_probe(given: Namespace) -> int:
     """Measures which sizes of planted defects a detector finds."""
     from subspect.datasets import read_table
     from subspect.devices import available_device
-    from subspect.prediction import DetectorInspector
+    from subspect.inspection.prediction import DetectorInspector
     from subspect.probe.probing import Probed, ProbeOptions, probe
-    from subspect.run_data import recorded_data
+    from subspect.runs.data import recorded_data
     from subspect.storage import find_detector, load_detector, read_description
 
     folder = find_detector(given.detector)

@@ -80,7 +80,7 @@ def _to_profile(given: Namespace) -> tuple[Detector, str]:
     """The detector named, or an untrained one, and what it is called."""
     from subspect.detectors.registry import find_preset
     from subspect.profiling.profiling import trained_detector, untrained_detector
-    from subspect.runs import configured
+    from subspect.runs.run import configured
 
     size = optional_size(given.image_size)
     if given.detector is not None:

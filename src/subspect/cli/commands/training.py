@@ -15,7 +15,7 @@ from subspect.cli.values import chosen_tiling, fit_options, optional_size
 def do_train(given: Namespace) -> int:
     """Trains a detector, or one of each category."""
     from subspect.datasets import read_table
-    from subspect.runs import DETECTOR
+    from subspect.runs.run import DETECTOR
 
     categories = read_table(given.root, given.layout, given.seed, given.category).categories
     if len(categories) == 1:
@@ -32,9 +32,9 @@ def do_train(given: Namespace) -> int:
 def _train_one(category: str | None, output: Path, given: Namespace) -> None:
     """Trains the detector of one category."""
     from subspect.detectors.registry import find_preset
-    from subspect.run_data import DataOptions
-    from subspect.runs import DETECTOR, RunOptions, TrainingRun, configured, train
-    from subspect.starting import absolute_weights
+    from subspect.runs.data import DataOptions
+    from subspect.runs.run import DETECTOR, RunOptions, TrainingRun, configured, train
+    from subspect.runs.starting import absolute_weights
 
     config = configured(
         find_preset(given.method, given.preset),

@@ -10,7 +10,7 @@ from typing import Any
 from subspect.detectors.dsr.config import PRESETS, LatentConfig
 from subspect.detectors.dsr.latent_model import LatentModel
 from subspect.detectors.dsr.perceptual_model import make_latent_model
-from subspect.pretrained import WeightsError, find_weights, read_weights, write_weights
+from subspect.detectors.pretrained import WeightsError, find_weights, read_weights, write_weights
 
 FILENAME = "latent.safetensors"
 # What only stage 1 needs of a codebook.
@@ -39,7 +39,8 @@ def load_latent_model(source: str | None, config: LatentConfig) -> tuple[LatentM
     """Reads a latent model of a configuration.
 
     Args:
-        source: A file or hub id (see ``subspect.pretrained``); None takes the one that ships with the package.
+        source: A file or hub id (see ``subspect.detectors.pretrained``); None takes the one that ships with the
+            package.
         config: What the detector needs.
 
     Returns:

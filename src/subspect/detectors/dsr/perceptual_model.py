@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from subspect.backbones import Backbone
+from subspect.detectors.backbones import Backbone
 from subspect.detectors.dsr.blocks import doubled, halving
 from subspect.detectors.dsr.config import LatentConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder, LatentModel

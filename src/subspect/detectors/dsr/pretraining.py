@@ -31,7 +31,7 @@ from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_json
-from subspect.records import Claim, check_output
+from subspect.runs.records import Claim, check_output
 from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage

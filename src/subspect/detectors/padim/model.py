@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from subspect.backbones import Backbone
 from subspect.datasets.loading import TrainingImages
+from subspect.detectors.backbones import Backbone
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.padim.config import PadimConfig
 from subspect.detectors.padim.distributions import Distributions, Whitening

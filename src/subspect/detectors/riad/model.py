@@ -11,9 +11,9 @@ from torch import Tensor
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.riad.config import RiadConfig
+from subspect.detectors.riad.gradient_similarity import msgms_map
 from subspect.detectors.riad.unet import InpaintingUNet
 from subspect.detectors.scoring import mean_filter
-from subspect.gradient_similarity import msgms_map
 from subspect.parts import parts_of
 from subspect.simulation.erasure import cell_count, erasure_masks
 from subspect.sizes import crop, pad_to_multiple

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.detectors.riad.gradient_similarity import msgms_loss
 from subspect.detectors.riad.model import SIZE_MULTIPLE, Riad
-from subspect.gradient_similarity import msgms_loss
 from subspect.losses import ssim_map
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.erasure import cell_count, erasure_masks

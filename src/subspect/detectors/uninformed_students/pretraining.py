@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from subspect.backbones import Backbone, MissingLevelError
 from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
@@ -20,6 +19,7 @@ from subspect.datasets.crops import (
     held_out_text,
     split_held_out,
 )
+from subspect.detectors.backbones import Backbone, MissingLevelError
 from subspect.detectors.uninformed_students.config import PATCH_SIZES, TEACHERS, TeacherConfig
 from subspect.detectors.uninformed_students.patch_network import PatchNetwork, normalise
 from subspect.detectors.uninformed_students.patches import (
@@ -37,7 +37,7 @@ from subspect.detectors.uninformed_students.teacher_losses import (
 )
 from subspect.detectors.uninformed_students.teacher_weights import save_teacher
 from subspect.files import write_json
-from subspect.records import Claim, check_output
+from subspect.runs.records import Claim, check_output
 from subspect.sizes import resize
 from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions

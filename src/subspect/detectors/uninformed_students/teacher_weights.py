@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
+from subspect.detectors.pretrained import WeightsError, find_weights, read_weights, write_weights
 from subspect.detectors.uninformed_students.config import TEACHERS, NetworkConfig
 from subspect.detectors.uninformed_students.patch_network import PatchNetwork
-from subspect.pretrained import WeightsError, find_weights, read_weights, write_weights
 
 _KIND = "a teacher written by subspect pretrain-teacher"
 Teacher = tuple[dict[str, Tensor], dict[str, Any]]

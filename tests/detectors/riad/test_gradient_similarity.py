@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from subspect.gradient_similarity import gms_map, gradient_magnitude, msgms_loss, msgms_map
+from subspect.detectors.riad.gradient_similarity import gms_map, gradient_magnitude, msgms_loss, msgms_map
 
 C = 0.0026
 

@@ -22,10 +22,10 @@ from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_method
 from subspect.files import json_text
 from subspect.images import read_image
-from subspect.prediction import predict
-from subspect.records import Claim, check_output
-from subspect.run_data import DataOptions, digests_not_to_judge, split_text
-from subspect.starting import take_weights
+from subspect.inspection.prediction import predict
+from subspect.runs.data import DataOptions, digests_not_to_judge, split_text
+from subspect.runs.records import Claim, check_output
+from subspect.runs.starting import take_weights
 from subspect.storage import DETECTOR as DETECTOR
 from subspect.storage import save_detector
 from subspect.tiling import Tiling, pictures_at_once
@@ -77,7 +77,7 @@ class TrainingRun:
         config: The detector's configuration.
         data: Which images.
         seed: Of weights, order and simulation.
-        weights: What to start from, see `subspect.starting`; None for what suits the configuration.
+        weights: What to start from, see `subspect.runs.starting`; None for what suits the configuration.
         false_alarm_rate: For the threshold; None for 0.01 or the smallest rate that the images support.
         textures: Folder of pictures that simulated defects are made of; None for the method's own choice.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from subspect.cluster import Resources, join_cluster, room_for
 from subspect.files import remove_leftovers
-from subspect.inspection import (
+from subspect.inspection.inspecting import (
     MAPS,
     PICTURES,
     InspectionSummary,
@@ -65,7 +65,7 @@ class Job:
 
 
 def inspect_on_ray(job: Job, paths: Sequence[Path], resources: Resources) -> InspectionSummary:
-    """As `subspect.inspection.inspect_files`, the files spread over a cluster; the results are the same.
+    """As `inspect_files`, the files spread over a cluster; the results are the same.
 
     A worker that is lost, with its machine or alone, is replaced as soon as there is room, and its files go to
     others. A file that loses `LOST_WORKERS` workers gets a row that says so.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from subspect.regions import Region, find_regions, outline_level
+from subspect.inspection.regions import Region, find_regions, outline_level
 
 
 def test_regions_are_found_with_box_area_and_peak():

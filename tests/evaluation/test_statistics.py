@@ -8,10 +8,17 @@ import pytest
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from subspect.histograms import count_pixels
-from subspect.metrics import PixelScores, image_metrics, pixel_metrics
-from subspect.results import HEADINGS, ImageRow, Metrics, Results
-from subspect.statistics import bootstrap, compare, image_metrics_of, in_order_of, intervals, resample
+from subspect.evaluation.histograms import count_pixels
+from subspect.evaluation.metrics import PixelScores, image_metrics, pixel_metrics
+from subspect.evaluation.results import HEADINGS, ImageRow, Metrics, Results
+from subspect.evaluation.statistics import (
+    bootstrap,
+    compare,
+    image_metrics_of,
+    in_order_of,
+    intervals,
+    resample,
+)
 
 
 def results_of(scores, anomalous, maps=None, masks=None, names=None) -> Results:
@@ -82,7 +89,7 @@ def test_images_of_one_part_count_as_one():
     np.testing.assert_allclose(ours[:, :3], expected[:, :3])
     np.testing.assert_allclose(
         ours[:, 3:], expected[:, 3:], atol=0.003
-    )  # the bins' error, see subspect.histograms
+    )  # the bins' error, see subspect.evaluation.histograms
     apart = bootstrap(thrice, 300).std(0) / bootstrap(once, 300).std(0)
     assert apart[0] == pytest.approx(1 / math.sqrt(3), rel=0.15)  # 300 resamples know a spread to 4 %
 
@@ -166,7 +173,8 @@ def test_pixel_replicates_are_the_exact_metrics_of_repeated_images():
     for times, found in zip(resample(truth, 8, seed=9), replicates, strict=True):
         chosen = np.repeat(np.arange(16), times)
         exact = pixel_metrics([maps[i] for i in chosen], [masks[i] for i in chosen])
-        np.testing.assert_allclose(found[3:], exact, atol=0.003)  # the bins' error, see subspect.histograms
+        # The bins' error, see subspect.evaluation.histograms.
+        np.testing.assert_allclose(found[3:], exact, atol=0.003)
     for name, (low, high) in zip(HEADINGS, intervals(replicates), strict=True):
         assert 0 <= low <= high <= 1, name
 

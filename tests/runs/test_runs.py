@@ -14,9 +14,9 @@ from PIL import Image
 from subspect.calibration import conformal_threshold
 from subspect.detectors.base import Detector
 from subspect.images import read_image
-from subspect.prediction import predict
-from subspect.run_data import DataOptions, read_test_table
-from subspect.runs import RunOptions, TrainingRun, calibrate_detector, train
+from subspect.inspection.prediction import predict
+from subspect.runs.data import DataOptions, read_test_table
+from subspect.runs.run import RunOptions, TrainingRun, calibrate_detector, train
 from subspect.storage import load_detector, read_description
 from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model
 

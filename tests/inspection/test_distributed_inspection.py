@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from brightness import BrightnessDetector
-from subspect import distributed_inspection
 from subspect.cli import main
 from subspect.cluster import Resources, room_for
-from subspect.distributed_inspection import Job, inspect_on_ray
 from subspect.export.combinations import ExportOptions
 from subspect.export.exporting import export_detector
-from subspect.inspection import inspect_files
+from subspect.inspection import distributed as distributed_inspection
+from subspect.inspection.distributed import Job, inspect_on_ray
+from subspect.inspection.inspecting import inspect_files
 from subspect.loading import load
 
 ray = pytest.importorskip("ray")

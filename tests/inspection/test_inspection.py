@@ -10,9 +10,9 @@ from PIL import Image
 
 from brightness import BrightnessDetector
 from subspect.images import ImageError
-from subspect.inspection import DetectorError, inspect_files, unique_names
-from subspect.prediction import DetectorInspector, predict
-from subspect.regions import Region
+from subspect.inspection.inspecting import DetectorError, inspect_files, unique_names
+from subspect.inspection.prediction import DetectorInspector, predict
+from subspect.inspection.regions import Region
 
 
 def grey(level, size=(32, 32), dtype=np.float32):

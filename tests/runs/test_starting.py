@@ -9,13 +9,13 @@ import torch
 
 import subspect
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.pretrained import WeightsError
 from subspect.detectors.riad.model import Riad
 from subspect.files import write_json
-from subspect.pretrained import WeightsError
-from subspect.records import differences
-from subspect.run_data import read_test_table
-from subspect.runs import RunOptions, train
-from subspect.starting import absolute_weights, take_weights
+from subspect.runs.data import read_test_table
+from subspect.runs.records import differences
+from subspect.runs.run import RunOptions, train
+from subspect.runs.starting import absolute_weights, take_weights
 from subspect.storage import load_detector, read_description
 from tiny import DSR, QUIET, RIAD, tiny_run, write_backbone, write_data_set, write_latent_model
 

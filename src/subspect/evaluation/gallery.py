@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL, Sample, Table
-from subspect.evaluation import read_truth
+from subspect.evaluation.evaluating import read_truth
+from subspect.evaluation.results import ImageRow, Results
 from subspect.images import read_image
+from subspect.inspection.prediction import DetectorInspector
+from subspect.inspection.regions import outline_level
 from subspect.pages import Row, Section, write_page
 from subspect.pictures import Picture, as_rgb, draw_outline, grid, heat, overlay_heat, save_picture
-from subspect.prediction import DetectorInspector
-from subspect.regions import outline_level
-from subspect.results import ImageRow, Results
 from subspect.sizes import resize
 from subspect.tiling import blend_tiles
 

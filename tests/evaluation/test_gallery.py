@@ -8,9 +8,9 @@ from PIL import Image
 
 from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
-from subspect.evaluation import evaluate
-from subspect.gallery import telling_cases, write_gallery
-from subspect.prediction import DetectorInspector
+from subspect.evaluation.evaluating import evaluate
+from subspect.evaluation.gallery import telling_cases, write_gallery
+from subspect.inspection.prediction import DetectorInspector
 
 SPOTS = {"good": (0.0, 0.05, 0.3, 0.2), "spot": (0.05, 0.02, 0.2, 0.25, 0.3, 0.35, 0.4)}
 """How much brighter a spot is than the rest, for each image of a kind."""

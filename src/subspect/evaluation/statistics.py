@@ -8,8 +8,8 @@ how far the metric would move with another test set of that size from the same s
 another training: for that, look at the spread over seeds.
 
 Image metrics of a resample are exact. Pixel metrics are computed from counts in bins, see
-`subspect.histograms`, which says how exact that is; their interval is moved by the difference between the
-exact metric and the one from counts, so that it lies around the metric that is reported.
+`subspect.evaluation.histograms`, which says how exact that is; their interval is moved by the difference
+between the exact metric and the one from counts, so that it lies around the metric that is reported.
 
 Intervals are percentile intervals: they keep within [0, 1], and where every resample gives the same value, as
 with two classes that a detector separates perfectly, they have no width, which understates what is not known.
@@ -27,8 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL
-from subspect.histograms import pixel_metrics_of
-from subspect.results import HEADINGS, Results
+from subspect.evaluation.histograms import pixel_metrics_of
+from subspect.evaluation.results import HEADINGS, Results
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -111,7 +111,7 @@ def _numbered(keys: Sequence[object], places: IntArray) -> IntArray:
 def image_metrics_of(scores: npt.ArrayLike, anomalous: npt.ArrayLike, times: npt.ArrayLike) -> FloatArray:
     """Image AUROC, AP and F1-max ``(R, 3)`` where each image counts ``times`` ``(R, N)``; nan if undefined.
 
-    Defined as in `subspect.metrics`.
+    Defined as in `subspect.evaluation.metrics`.
     """
     values = np.asarray(scores, dtype=np.float32)
     order = np.argsort(-values, kind="stable")

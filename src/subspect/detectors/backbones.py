@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from subspect.pretrained import WeightsError, find_weights
+from subspect.detectors.pretrained import WeightsError, find_weights
 
 _FILENAME = "model.safetensors"
 _UNUSED = "num_batches_tracked"  # of batch norms that train

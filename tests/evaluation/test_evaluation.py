@@ -12,8 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from brightness import BrightnessDetector
 from subspect.datasets.table import Sample, Table
-from subspect.evaluation import align, evaluate
-from subspect.results import Metrics, average, read_results, render_categories, write_results
+from subspect.evaluation.evaluating import align, evaluate
+from subspect.evaluation.results import Metrics, average, read_results, render_categories, write_results
 
 SIZE = (48, 40)
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from subspect.detectors.base import Detector
-from subspect.pretrained import WeightsError
+from subspect.detectors.pretrained import WeightsError
 from subspect.storage import DESCRIPTION, find_detector, load_detector, read_description
 
 

@@ -10,7 +10,7 @@ from subspect.calibration import check_rate
 from subspect.detectors.base import Detector
 from subspect.files import content_digest
 from subspect.images import decode
-from subspect.runs import calibrate_detector
+from subspect.runs.run import calibrate_detector
 from subspect.storage import find_detector, load_detector, read_description, save_detector
 from subspect.tiling import Tiling
 

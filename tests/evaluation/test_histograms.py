@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from subspect.histograms import LEVELS, count_pixels, pixel_curves, pixel_metrics_of
-from subspect.metrics import PixelScores, pixel_metrics
+from subspect.evaluation.histograms import LEVELS, count_pixels, pixel_curves, pixel_metrics_of
+from subspect.evaluation.metrics import PixelScores, pixel_metrics
 
 IMAGES = 24
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from subspect.detectors.base import Detector
-from subspect.inspection import DetectorError, FloatArray, Inspector, Scored
+from subspect.inspection.inspecting import DetectorError, FloatArray, Inspector, Scored
 from subspect.sizes import resize
 from subspect.tiling import score_tiles
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from subspect.datasets.table import Table
-from subspect.run_data import DataOptions, digests_not_to_judge, held_out_images, read_test_table
-from subspect.runs import RunOptions, train
+from subspect.runs.data import DataOptions, digests_not_to_judge, held_out_images, read_test_table
+from subspect.runs.run import RunOptions, train
 from subspect.storage import read_description
 from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model, write_pictures
 

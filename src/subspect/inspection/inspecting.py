@@ -1,6 +1,6 @@
 """Inspection: pictures as people have them, to verdicts, regions and outlined pictures.
 
-Imports no torch: what scores the pictures is a detector (`subspect.prediction`) or an exported one
+Imports no torch: what scores the pictures is a detector (`subspect.inspection.prediction`) or an exported one
 (`subspect.serving`), and the latter needs none.
 """
 
@@ -21,8 +21,8 @@ import numpy.typing as npt
 from subspect.calibration import Calibration
 from subspect.files import write_atomically
 from subspect.images import ImageError, read_image
+from subspect.inspection.regions import Region, find_regions, outline_level
 from subspect.pictures import Picture, as_rgb, draw_outline, overlay_heat, save_picture, side_by_side
-from subspect.regions import Region, find_regions, outline_level
 from subspect.tiling import Tiling, pictures_at_once
 
 FloatArray = npt.NDArray[np.float32]

@@ -11,11 +11,11 @@ import torch
 
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.detectors.base import Detector
-from subspect.histograms import count_pixels
+from subspect.evaluation.histograms import count_pixels
+from subspect.evaluation.metrics import PixelScores, image_metrics
+from subspect.evaluation.results import ImageRow, Metrics, Protocol, Results
 from subspect.images import read_image, read_mask, resize_mask
-from subspect.metrics import PixelScores, image_metrics
-from subspect.prediction import predict
-from subspect.results import ImageRow, Metrics, Protocol, Results
+from subspect.inspection.prediction import predict
 from subspect.sizes import resize
 from subspect.tiling import pictures_at_once
 

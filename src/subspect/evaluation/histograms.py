@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from subspect.metrics import AUPRO_LIMIT, PixelScores
+from subspect.evaluation.metrics import AUPRO_LIMIT, PixelScores
 
 FloatArray = npt.NDArray[np.float64]
 

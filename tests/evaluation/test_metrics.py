@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from subspect.metrics import (
+from subspect.evaluation.metrics import (
     PixelScores,
     image_curves,
     image_metrics,

@@ -19,8 +19,8 @@ from rich.table import Table as ScreenTable
 from rich.text import Text
 
 from subspect.datasets.table import NORMAL
+from subspect.evaluation.histograms import PixelHistograms
 from subspect.files import write_atomically, write_text
-from subspect.histograms import PixelHistograms
 
 Protocol = Literal["whole", "paper"]
 """How maps and masks are compared.
@@ -47,7 +47,7 @@ METRICS, IMAGES, PIXELS = FILES = ("results.json", "images.csv", "pixels.npz")
 class Metrics:
     """The metrics of one group of images, each in [0, 1] or nan where a class is absent.
 
-    See `subspect.metrics` for their definitions.
+    See `subspect.evaluation.metrics` for their definitions.
     """
 
     image_auroc: float
@@ -166,8 +166,9 @@ def render_categories(results: Sequence[Results]) -> str:
 def write_results(results: Sequence[Results], folder: Path) -> None:
     """Writes what was found, so that `read_results` gives it back.
 
-    ``images.csv`` gets a row an image, ``pixels.npz`` counts of the pixel scores (`subspect.histograms`), and
-    ``results.json``, written last, the metrics of each category and their mean.
+    ``images.csv`` gets a row an image, ``pixels.npz`` counts of the pixel scores
+    (`subspect.evaluation.histograms`), and ``results.json``, written last, the metrics of each category and their
+    mean.
 
     Raises:
         ValueError: Two are of the same category; nothing is written then.

@@ -9,7 +9,7 @@ import torch
 from subspect.calibration import calibrate
 from subspect.cli import main
 from subspect.detectors.registry import find_method
-from subspect.results import read_results
+from subspect.evaluation.results import read_results
 from subspect.storage import save_detector
 from tiny import RIAD, write_pictures
 

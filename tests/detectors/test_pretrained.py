@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from subspect.pretrained import WeightsError, find_weights, write_checksum
+from subspect.detectors.pretrained import WeightsError, find_weights, write_checksum
 
 CONTENT = b"some weights"
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
@@ -78,7 +78,7 @@ def test_a_folder_is_no_hub_id(tmp_path, monkeypatch):
 
 
 _ASK = """
-from subspect.pretrained import WeightsError, find_weights
+from subspect.detectors.pretrained import WeightsError, find_weights
 try:
     print(find_weights("somebody/some-weights", "latent.safetensors"))
 except WeightsError as error:

@@ -1,0 +1,1 @@
+"""Evaluation: detectors on images whose truth is known; metrics, their intervals, telling pictures."""
