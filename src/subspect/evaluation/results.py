@@ -167,8 +167,8 @@ def write_results(results: Sequence[Results], folder: Path) -> None:
     """Writes what was found, so that `read_results` gives it back.
 
     ``images.csv`` gets a row an image, ``pixels.npz`` counts of the pixel scores
-    (`subspect.evaluation.histograms`), and ``results.json``, written last, the metrics of each category and their
-    mean.
+    (`subspect.evaluation.histograms`), and ``results.json``, written last, the metrics of each category and
+    their mean.
 
     Raises:
         ValueError: Two are of the same category; nothing is written then.
