@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_statistics import results_of
 
 import grids
+from outcomes import results_of
 from subspect.benchmark.cells import list_cells
 from subspect.benchmark.execution import run_grid
 from subspect.benchmark.grid import read_grid

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 import subspect
+from commands import RUN, assert_fails, said
 from subspect.cli import main
 from subspect.detectors.configuration import to_yaml
 from subspect.images import read_image
@@ -18,7 +19,6 @@ from subspect.inspection.prediction import predict
 from subspect.runs.data import DataOptions
 from subspect.storage import load_detector, read_description
 from subspect.tiling import Tiling
-from test_cli import RUN, assert_fails, said
 from tiny import PADIM, write_backbone, write_pictures
 
 TILES = ["--tile=64", "--overlap=16"]

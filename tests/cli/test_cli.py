@@ -10,14 +10,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import subspect
+from commands import RUN, assert_fails, said
 from subspect.cli import main
 from subspect.detectors.configuration import configure, to_yaml
 from subspect.detectors.dsr.config import PRESETS
 from subspect.storage import load_detector, read_description
 from terminated import terminated
 from tiny import DSR, write_backbone, write_data_set, write_latent_model, write_pictures
-
-RUN = ["--accelerator", "cpu", "--precision", "32-true", "--quiet"]
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +34,6 @@ def train_words(place: Path, output: str, *more: str) -> list[str]:
     files = {"config": "tiny.yaml", "weights": "latent.safetensors", "output": output}
     options = [f"--{name}={place / file}" for name, file in files.items()]
     return ["train", str(place / "data"), *options, "--steps", "2", *RUN, *more]
-
-
-def said(words: list[str], capsys) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    capsys.readouterr()
-    code = main(words)
-    return code, *capsys.readouterr()
-
-
-def assert_fails(words: list[str], capsys, *parts: str) -> None:
-    """One clear line on standard error, exit code 1."""
-    code, out, err = said(words, capsys)
-    assert (code, out) == (1, "")
-    assert err.startswith(f"subspect {words[0]}: ")
-    assert "Traceback" not in err
-    assert err.count("\n") == 1
-    assert all(part in err for part in parts), err
 
 
 def test_train_writes_a_detector_and_says_so(place):

@@ -75,8 +75,9 @@ def detection(table: Table, config: DsrConfig, anomalies: int = 0) -> DetectionS
 
 
 def loss_of(stage: Stage, images: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Of normal images, and annotated ones where the mask shows a defect."""
     mask = torch.zeros(len(images), 1, 64, 64) if mask is None else mask
-    return stage.training_step((images, mask, torch.full((len(images),), FOLDS)), 0)
+    return stage.training_step((images, mask, FOLDS * mask.flatten(1).any(1)), 0)
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -169,6 +170,31 @@ def test_annotated_images_count_in_the_focal_loss_only(table):
 
 
 @torch.no_grad()
+def test_an_annotated_image_whose_mask_did_not_survive_its_rotation_is_not_taken_for_normal(table):
+    stage = detection(table, configured(simulation={"normal_share": 0.0}))
+    fine = torch.zeros(2, 1, 64, 64)
+    fine[..., 20, 30] = 0.4  # of a pixel's mask, what is left between pixels
+    annotated = stage.training_step((pictures(2), fine, torch.full((2,), FOLDS)), 0)
+    predicted = stage.detector.reconstruct_and_detect(pictures(2)).mask
+    assert float(annotated) == pytest.approx(float(focal_loss(predicted, torch.zeros(2, 1, 64, 64))), rel=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("side", [None, 64])
+def test_places_are_those_in_the_image_as_it_is_padded_in_use(table, side):
+    """At 72x100, codes are counted and looked up in cells of 96x128 pixels."""
+    stage = detection(table, configured(training_crop=side, simulation=CALM))
+    batch = (torch.rand(3, 3, 72, 100), torch.zeros(3, 1, 72, 100), torch.zeros(3, dtype=torch.long))
+    places = stage.varied(batch, 0.0).origin.places
+    assert places.shape[2:] == ((96, 128) if side is None else (64, 64))
+    steps = places.diff(dim=3)[:, 0], places.diff(dim=2)[:, 1]
+    torch.testing.assert_close(steps[0], torch.full_like(steps[0], 2 / 128))
+    torch.testing.assert_close(steps[1], torch.full_like(steps[1], 2 / 96))
+    if side is None:
+        torch.testing.assert_close(places[0], coordinates((96, 128), places.device))
+
+
+@torch.no_grad()
 def test_the_focal_loss_of_annotated_images_is_towards_their_masks(table):
     config = configured(simulation=CALM, feature_loss_weight=0.0, image_loss_weight=0.0)
     stage, images = detection(table, config), pictures(2)
@@ -178,7 +204,9 @@ def test_the_focal_loss_of_annotated_images_is_towards_their_masks(table):
     by_hand = (-((1 - probability) ** 2) * probability.log()).mean()
     expected = focal_loss(predicted, mask)
     assert float(expected) == pytest.approx(float(by_hand), rel=1e-3)
-    assert float(loss_of(stage, images, mask)) == pytest.approx(float(expected), rel=1e-4)
+    # All of them as annotated ones, which are compared with the counts of every image, as in use.
+    annotated = stage.training_step((images, mask, torch.full((2,), FOLDS)), 0)
+    assert float(annotated) == pytest.approx(float(expected), rel=1e-4)
     assert float(loss_of(stage, images)) != pytest.approx(float(expected), rel=1e-2)
 
 
@@ -307,7 +335,9 @@ def test_the_upsampling_stage_is_taught_where_smudges_are(table):
     images = pictures(2)
     refined = detector.refine(detector.reconstruct_and_detect(images))
     expected = focal_loss(refined, torch.zeros(2, 1, 64, 64))
-    assert float(loss_of(stage, images)) == pytest.approx(float(expected), rel=1e-4)
+    known = torch.full((2,), FOLDS)  # compared with the counts of every image, as in use
+    loss = stage.training_step((images, torch.zeros(2, 1, 64, 64), known), 0)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_without_refinement_there_is_no_stage_3_and_the_map_is_m(table):

@@ -130,6 +130,15 @@ def test_few_images_are_enough(images):
     assert all(part.isfinite().all() for part in normal(drawn(2, seed=5), None))
 
 
+def test_images_of_a_single_fold_are_compared_with_all_of_them():
+    """With nothing, every code would be equally rare, and new normal images thousands of spreads away."""
+    known = drawn()
+    normal = fitted(known, torch.ones(IMAGES, dtype=torch.long))
+    expected = normal(known, None).together
+    assert abs(float(expected.mean())) < 1e-3
+    assert float(expected.std()) == pytest.approx(1, abs=1e-3)
+
+
 def test_images_that_are_all_the_same_give_finite_rarity():
     normal = fitted(drawn(1).expand(IMAGES, -1, -1, -1))
     assert all(part.isfinite().all() for part in normal(drawn(2, seed=4), None))
@@ -150,7 +159,13 @@ def samples(*groups: str, defect: str = "good") -> list[Sample]:
 
 def test_folds_keep_groups_whole_and_leave_anomalous_images_out():
     mixed = [*samples(*"aabbbccddd"), *samples("a", defect="hole")]
-    assert fold_of_each(mixed).tolist() == [0, 0, 0, 0, 0, 2, 2, 2, 2, 2, FOLDS]
+    assert fold_of_each(mixed).tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3, FOLDS]
+
+
+@pytest.mark.parametrize("sizes", [(2, 2, 2, 94), (94, 2, 2, 2), (7, 93, 10, 10), (1, 1, 1, 997)])
+def test_one_large_group_leaves_others_to_compare_it_with(sizes):
+    names = [f"group {number}" for number, size in enumerate(sizes) for _ in range(size)]
+    assert len(set(fold_of_each(samples(*names)).tolist())) >= 2
 
 
 def test_without_groups_neighbours_are_of_a_fold():

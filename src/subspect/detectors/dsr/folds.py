@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,15 +56,19 @@ def as_loaded(batch: Any) -> Any:
 def fold_of_each(samples: Sequence[Sample]) -> Tensor:
     """The folds of training images, ``(N,)``: groups kept whole and in their order, ``FOLDS`` if anomalous.
 
-    With fewer groups than folds, images count for themselves; neighbours, which may be shots of one part, are
-    together even so.
+    A group belongs to the fold that its middle lies in, so that there are always at least two folds, however
+    large one group is. With fewer groups than folds, images count for themselves; neighbours, which may be
+    shots of one part, are together even so.
     """
     normal = [index for index, sample in enumerate(samples) if not sample.anomalous]
     names = [samples[index].group or str(samples[index].path) for index in normal]
     if len(set(names)) < FOLDS:
         names = [str(index) for index in normal]
-    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    fold_of, start = {}, 0
+    for name, size in Counter(names).items():
+        fold_of[name] = (2 * start + size) * FOLDS // (2 * len(normal))
+        start += size
     folds = torch.full((len(samples),), FOLDS)
     for index, name in zip(normal, names, strict=True):
-        folds[index] = first[name] * FOLDS // len(normal)
+        folds[index] = fold_of[name]
     return folds

@@ -92,6 +92,9 @@ class NormalCodes(nn.Module):
     def fit(self, indices: Sequence[Tensor], folds: Sequence[Tensor]) -> None:
         """Counts the codes of whole normal images.
 
+        Where all are of one fold, a single image for example, there are no others to compare them with: they
+        are compared with all.
+
         Args:
             indices: Which codes, as ``forward`` takes them, some images at a time, on any device.
             folds: Of these images, ``(n,)`` each.
@@ -100,7 +103,10 @@ class NormalCodes(nn.Module):
         for codes, fold in zip(indices, folds, strict=True):
             counts += self._counted(_by_group(codes.long().cpu()), fold.cpu())
         everything = counts.sum(0, keepdim=True)
-        for table, count in enumerate(torch.cat((everything - counts, everything))):
+        others = everything - counts
+        if not others[counts.flatten(1).any(1)].any():
+            others = everything.expand_as(others)
+        for table, count in enumerate(torch.cat((others, everything))):
             self.rarity[table] = -_probabilities(count).log().view_as(self.rarity[table])
         sums = []
         for codes, fold in zip(indices, folds, strict=True):

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages, as_loaded
+from subspect.detectors.dsr.folds import FOLDS, Batch, FoldedImages, as_loaded
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
@@ -96,19 +96,19 @@ class _DsrStage(Stage):
 
     @Span("simulation")
     def varied(self, batch: Batch, rotated: float) -> Varied:
-        """Images as the detector takes them: a share rotated, cropped, padded as for inference."""
+        """Images as the detector takes them: padded as for inference, a share rotated, cropped."""
         images, masks, folds = batch
-        places = coordinates((images.shape[2], images.shape[3]), images.device)
-        # The float32 of the places makes the others float32.
-        joined = torch.cat((images, masks, places.expand(len(images), -1, -1, -1)), 1)
+        joined, _ = pad_to_multiple(torch.cat((images.float(), masks.float()), 1), SIZE_MULTIPLE)
+        # Of the padded images, as those that normal codes are counted in and looked up with in use.
+        places = coordinates((joined.shape[2], joined.shape[3]), joined.device)
+        joined = torch.cat((joined, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
             joined = rotate_some(joined, rotated, self.step_generator("rotation"))
         if self.detector.config.training_crop:
             side = self.detector.config.training_crop
             joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop"))
-        padded, _ = pad_to_multiple(joined, SIZE_MULTIPLE)
-        padded = padded.contiguous(memory_format=torch.channels_last)
-        images, masks, places = padded[:, :3], padded[:, 3:4], padded[:, 4:]
+        joined = joined.contiguous(memory_format=torch.channels_last)
+        images, masks, places = joined[:, :3], joined[:, 3:4], joined[:, 4:]
         return Varied(self.detector.reorder(images), (masks > 0.5).float(), Origin(places, folds))
 
 
@@ -157,7 +157,7 @@ class DetectionStage(_DsrStage):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of a batch."""
         images, annotation, origin = self.varied(batch, self.simulation.rotation_share)
-        annotated = annotation.flatten(1).any(1)
+        annotated = origin.folds == FOLDS  # a fine defect's mask may not survive its rotation
         with torch.no_grad():
             latents = self.detector.latent_model.encode(images)
             anomalous = self._simulate(images, latents, annotated)
