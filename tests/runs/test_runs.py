@@ -137,13 +137,17 @@ def test_the_smallest_rate_can_be_had(trained, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "unheard_of"}, "no method 'unheard_of'; there are: dsr"),
         ({"weights": "missing.safetensors"}, "no file or folder missing.safetensors"),
         ({"weights": None}, "no latent model of .* ships with subspect"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_training(trained, tmp_path, changes, message):
     assert_refused(replace(trained[0], **changes), tmp_path / "run", message)
+
+
+def test_a_run_of_no_method_cannot_be(trained):
+    with pytest.raises(ValueError, match="no method 'unheard_of'; there are: dsr"):
+        replace(trained[0], method="unheard_of")
 
 
 def test_more_anomalies_than_there_are_are_refused(trained, tmp_path):

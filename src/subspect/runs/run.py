@@ -82,7 +82,8 @@ class TrainingRun:
         textures: Folder of pictures that simulated defects are made of; None for the method's own choice.
 
     Raises:
-        ValueError: There are anomalous images to learn from, but the method learns from normal ones only.
+        ValueError: There is no such method, or there are anomalous images to learn from, but it learns from
+            normal ones only.
     """
 
     method: str

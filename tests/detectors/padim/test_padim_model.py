@@ -165,7 +165,9 @@ def test_a_detector_of_fewer_than_two_images_is_refused(weights, tmp_path):
         made.stages(training_images(made, tmp_path / "data", normal=1), seed=0)
 
 
-@pytest.mark.parametrize(("place", "call"), [("detectors.padim.stages.MomentSums.add", 2), ("runs.predict", 1)])
+@pytest.mark.parametrize(
+    ("place", "call"), [("detectors.padim.stages.MomentSums.add", 2), ("runs.run.predict", 1)]
+)
 def test_a_run_stopped_within_the_pass_or_after_it_is_resumed_to_the_same(
     weights, tmp_path, monkeypatch, place, call
 ):
