@@ -51,7 +51,7 @@ DSR = DsrConfig(
         image_share=0.5,
         fills=("colour", "gain", "grain", "graft"),
     ),
-    detection_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3),
+    detection_stage=StageConfig(steps=3, batch_size=2, learning_rate=1e-3, gradient_norm=1.0),
     upsampling_stage=StageConfig(steps=2, batch_size=2, learning_rate=1e-3),
 )
 """The make-up of preset ``fast``, a thousandth of its work."""

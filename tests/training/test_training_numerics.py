@@ -1,6 +1,7 @@
 """Schedules and Adam against PyTorch's own, seeds that hold over versions, which checkpoint is the newest."""
 
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -113,6 +114,26 @@ def test_the_optimiser_is_adam_whatever_the_layout_in_memory():
             optimizer.step()
     for trained, expected in zip(stage.network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(trained, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(None, 1.0), (0.5, 0.1), (10.0, 1.0)])
+def test_the_norm_of_all_gradients_together_is_limited(limit, factor):
+    stage = Fitting()
+    stage.config = replace(stage.config, gradient_norm=limit)
+    stage.setup("fit")
+    optimizer = stage.configure_optimizers()["optimizer"]
+    parameters = list(stage.network.parameters())
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    parameters[0].grad[0, 0, 0, 0], parameters[-1].grad[0] = 3.0, 4.0  # a norm of 5
+    stage.configure_gradient_clipping(optimizer, None, None)
+    found = float(parameters[0].grad[0, 0, 0, 0]), float(parameters[-1].grad[0])
+    assert found == pytest.approx((3 * factor, 4 * factor), rel=1e-4)
+
+
+def test_gradients_limited_to_nothing_are_refused():
+    with pytest.raises(ValueError, match="norm that gradients are limited to is above 0, got 0"):
+        StageConfig(1, 1, gradient_norm=0.0)
 
 
 def stream(*parts: object) -> list[int]:

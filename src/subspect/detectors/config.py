@@ -69,6 +69,7 @@ class StageConfig:
             and a fifth of that after 90 %; ``cosine``: down to zero.
         warmup: Steps in which the rate rises linearly from zero.
         weight_decay: Share of the weights that Adam adds to their gradients.
+        gradient_norm: What the norm of all gradients together is limited to; None leaves them as they are.
     """
 
     steps: int
@@ -77,6 +78,7 @@ class StageConfig:
     schedule: Schedule = "constant"
     warmup: int = 0
     weight_decay: float = 0.0
+    gradient_norm: float | None = None
 
     def scaled_to(self, steps: int) -> StageConfig:
         """The same stage in ``steps`` steps, at least one, of which the warm-up is a quarter at most."""
@@ -90,3 +92,5 @@ class StageConfig:
             raise ValueError(f"a training stage needs a learning rate above 0, got {self.learning_rate}")
         if not (self.warmup >= 0 and self.weight_decay >= 0):
             raise ValueError(f"warm-up and weight decay of a training stage are at least 0, got {self}")
+        if self.gradient_norm is not None and not self.gradient_norm > 0:
+            raise ValueError(f"the norm that gradients are limited to is above 0, got {self.gradient_norm}")

@@ -121,6 +121,15 @@ class Stage(L.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Limits the norm of all gradients together, where the configuration says so.
+
+        Lightning's own clipping refuses fused Adam in mixed precision.
+        """
+        if self.config.gradient_norm is not None:
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(trained, self.config.gradient_norm)
+
 
 def seeded_generator(device: torch.device, *parts: object) -> torch.Generator:
     """A random generator whose seed is a hash of ``parts``: the same on every machine and in every run."""

@@ -194,7 +194,14 @@ PRESETS = {
             rotation_share=0.0,
             smudge_rotation_share=0.0,
         ),
-        detection_stage=StageConfig(steps=4000, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=30),
+        detection_stage=StageConfig(
+            steps=4000,
+            batch_size=8,
+            learning_rate=5e-4,
+            schedule="cosine",
+            warmup=30,
+            gradient_norm=1.0,  # single steps were large enough to ruin the detection module for good
+        ),
         upsampling_stage=StageConfig(steps=400, batch_size=8, learning_rate=5e-4, schedule="cosine", warmup=20),
     ),
 }
