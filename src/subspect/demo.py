@@ -16,7 +16,8 @@ from subspect.inspection.inspecting import inspect_files
 from subspect.inspection.prediction import DetectorInspector
 from subspect.pages import MetricsTable, Row, Section, write_page
 from subspect.runs.data import DataOptions
-from subspect.runs.run import DETECTOR, RunOptions, TrainingRun, train
+from subspect.runs.run import RunOptions, TrainingRun, train
+from subspect.storage import DETECTOR
 
 CATEGORIES = ("fabric", "flange")
 """One texture, one object."""

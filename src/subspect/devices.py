@@ -1,6 +1,9 @@
-"""Devices of PyTorch: whether one that is named is there."""
+"""Devices: whether one of PyTorch's is there, and what processor this machine has."""
 
 from __future__ import annotations
+
+import platform
+from pathlib import Path
 
 import torch
 
@@ -16,3 +19,13 @@ def available_device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"no device {name!r} on this machine: {str(error).splitlines()[0]}") from error
     return name
+
+
+def processor_name() -> str:
+    """The processor's name as Linux tells it, or what little the standard library knows."""
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

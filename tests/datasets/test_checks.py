@@ -54,7 +54,7 @@ def test_a_sound_data_set(tmp_path, good):
     mask = save(tmp_path / "mask.png", 20, 30)
     report = check_table(table_of(tmp_path, *good, Sample(defective, "test", "bolts", "dent", (mask,))))
     assert report.trainable
-    assert report.problems == ()
+    assert report.errors == report.warnings == ()
     assert report.sizes == {(8, 10): 4, (20, 30): 1}
     assert report.modes == {"L": 4, "RGB": 1}
     assert report.counts() == {("bolts", "good", "train"): 3, ("bolts", "good", "test"): 1} | {
@@ -80,7 +80,7 @@ def test_every_unreadable_file_is_reported(tmp_path, good):
     table = table_of(tmp_path, *good, *(Sample(path, "test", "bolts") for path in broken))
     report = check_table(table)
     assert not report.trainable
-    found = {problem.path: problem.what for problem in report.problems}
+    found = {problem.path: problem.what for problem in report.errors}
     assert found.keys() == broken.keys()
     assert all(broken[path] in what for path, what in found.items())
     assert all(f"{path}: {what}" in report.render() for path, what in found.items())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,13 @@ from subspect.datasets.surfaces import DEFECTS, PER_DEFECT, SURFACES
 from subspect.datasets.table import Table, take_anomalies
 from subspect.detectors.configuration import configure
 from subspect.detectors.registry import find_preset
-from subspect.evaluation.evaluating import PAPER_SIZE
+from subspect.evaluation.evaluating import check_protocol
 from subspect.evaluation.results import METRICS, Protocol
 from subspect.runs.data import DataOptions
 from subspect.runs.records import RECORD, differences
-from subspect.runs.run import DETECTOR, TrainingRun, configured
+from subspect.runs.run import TrainingRun, configured
 from subspect.runs.starting import absolute_weights
+from subspect.storage import DETECTOR
 
 CELL, FAILURE, DRAWN = "cell.json", "failure.txt", "surfaces"
 
@@ -93,7 +93,10 @@ def list_cells(grid: Grid, output: Path) -> list[Cell]:
     ]
     taken: dict[Path, Cell] = {}
     for cell in cells:
-        _check_protocol(cell)
+        try:
+            check_protocol(cell.protocol, cell.run.config)
+        except ValueError as error:
+            raise ValueError(f"{cell.name}: {error}") from error
         if cell.path in taken:
             raise ValueError(f"two cells of the grid would share the folder {cell.path}; rename one of them")
         taken[cell.path] = cell
@@ -126,11 +129,6 @@ def check_cells(cells: Sequence[Cell], output: Path) -> None:
                 f"{output / cell.path} holds another cell, which is neither repeated nor overwritten:"
                 f" {'; '.join(changed)}; choose another --output, or move it away"
             )
-
-
-def cell_text(cell: Cell) -> str:
-    """The content of ``cell.json``."""
-    return json.dumps(cell.to_dict(), indent=2) + "\n"
 
 
 def _splits(entry: DataEntry, grid: Grid, output: Path) -> Iterator[DataOptions]:
@@ -179,22 +177,6 @@ def _check_rest(entry: DataEntry, category: str, table: Table | None, kept_out: 
         raise ValueError(
             f"{category} in {entry.root or 'the built-in surfaces'} (seed {seed}) has no {what} test images"
             f" left to judge on{advice}"
-        )
-
-
-def _check_protocol(cell: Cell) -> None:
-    """Makes sure that a detector can be judged as the grid wants.
-
-    Raises:
-        ValueError: The protocol is not defined for what the detector looks at.
-    """
-    config = cell.run.config
-    if cell.protocol == "paper" and (config.tiling is not None or config.image_size != PAPER_SIZE):
-        height, width = config.image_size
-        looked_at = f"{height}x{width}{'' if config.tiling is None else ' in tiles'}"
-        raise ValueError(
-            f"{cell.name}: the protocol 'paper' is defined for detectors that look at whole images of 256x256,"
-            f" this one works at {looked_at}; use 'whole', or another image_size"
         )
 
 

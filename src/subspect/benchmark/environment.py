@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from subspect.devices import processor_name
 from subspect.training.options import FitOptions
 
 _LIBRARIES = ("subspect", "torch", "torchvision", "lightning", "timm", "numpy", "scipy", "pillow")
@@ -20,7 +20,7 @@ def environment(options: FitOptions) -> dict[str, Any]:
     return {
         "host": platform.node(),
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -30,13 +30,3 @@ def environment(options: FitOptions) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _LIBRARIES},
     }
-
-
-def _processor() -> str:
-    """The processor's name as Linux tells it, or what little the standard library knows."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

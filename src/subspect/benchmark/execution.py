@@ -21,18 +21,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from subspect.benchmark.cells import CELL, DRAWN, FAILURE, Cell, State, cell_text, check_cells, state
+from subspect.benchmark.cells import CELL, DRAWN, FAILURE, Cell, State, check_cells, state
 from subspect.benchmark.environment import environment
 from subspect.datasets import read_table
 from subspect.datasets.surfaces import generate
 from subspect.datasets.table import Table, take_anomalies
 from subspect.evaluation.evaluating import evaluate
 from subspect.evaluation.results import HEADINGS, METRICS
-from subspect.files import locked, remove_leftovers, write_text
+from subspect.files import locked, remove_leftovers, write_json, write_text
 from subspect.runs.data import read_test_table
 from subspect.runs.records import RECORD
-from subspect.runs.run import DETECTOR, RunOptions, pick_device, train
-from subspect.storage import load_detector, read_description
+from subspect.runs.run import RunOptions, pick_device, train
+from subspect.storage import DETECTOR, load_detector, read_description
 from subspect.training.options import FitOptions, check_options
 
 logger = logging.getLogger("subspect")
@@ -93,7 +93,7 @@ def attempt(cell: Cell, output: Path, options: FitOptions) -> bool:
     """
     folder = output / cell.path
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CELL, cell_text(cell))
+    write_json(folder / CELL, cell.to_dict())
     started = time.monotonic()
     with _logged(folder / LOG):
         _note(folder, {"event": "started", **environment(options)})

@@ -25,6 +25,7 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_method
 from subspect.runs.run import pick_device
 from subspect.runs.starting import take_weights
+from subspect.spans import wait_for
 from subspect.training.checkpoints import newest_checkpoint
 from subspect.training.fitting import run_briefly
 from subspect.training.options import FitOptions
@@ -157,8 +158,7 @@ def _image_time(detector: Detector, images: TrainingImages, device: torch.device
 
 def _now(device: torch.device) -> float:
     """The time, once a device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter()
 
 

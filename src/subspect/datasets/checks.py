@@ -58,11 +58,6 @@ class Report:
     warnings: tuple[Problem, ...]
 
     @property
-    def problems(self) -> tuple[Problem, ...]:
-        """Everything wrong, what stops training first."""
-        return self.errors + self.warnings
-
-    @property
     def trainable(self) -> bool:
         """Whether training would start; that there are normal images is seen to when a table is read."""
         return not self.errors

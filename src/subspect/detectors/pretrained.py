@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from subspect.files import share, write_atomically, write_text
+from subspect.files import content_digest, share, write_atomically, write_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -40,7 +39,7 @@ def find_weights(source: str, filename: str) -> Path:
     path = Path(name)
     if not path.is_file():
         path = _from_hub(name, filename)
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
+    actual = content_digest(path)
     for expected in (wanted, _beside(path), _hub_name(path)):
         if expected and expected.lower() != actual:
             raise WeightsError(
@@ -114,7 +113,7 @@ def read_weights(path: Path, kind: str) -> StoredWeights:
 
 def write_checksum(path: Path) -> str:
     """Writes ``NAME.sha256`` beside a file, as ``sha256sum`` does, and returns the checksum."""
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    checksum = content_digest(path)
     write_text(path.with_name(path.name + ".sha256"), f"{checksum}  {path.name}\n")
     return checksum
 

@@ -11,6 +11,7 @@ import torch
 
 from subspect.datasets.table import NORMAL, Sample, Table
 from subspect.detectors.base import Detector
+from subspect.detectors.config import DetectorConfig
 from subspect.evaluation.histograms import count_pixels
 from subspect.evaluation.metrics import PixelScores, image_metrics
 from subspect.evaluation.results import ImageRow, Metrics, Protocol, Results
@@ -84,15 +85,25 @@ def read_truth(sample: Sample, size: tuple[int, ...]) -> BoolArray:
     return read_mask(sample.mask_paths, sample.mask_level)
 
 
-def _check(detector: Detector, table: Table, protocol: str) -> None:
+def check_protocol(protocol: str, config: DetectorConfig) -> None:
+    """Makes sure that a detector can be judged by a protocol.
+
+    Raises:
+        ValueError: There is no such protocol, or it is not defined for what the detector looks at.
+    """
     if protocol not in get_args(Protocol):
         raise ValueError(f"unknown protocol {protocol!r}; there are: {', '.join(get_args(Protocol))}")
-    looked_at = detector.config.tiling or detector.config.image_size
-    if protocol == "paper" and looked_at != PAPER_SIZE:
+    if protocol == "paper" and (config.tiling is not None or config.image_size != PAPER_SIZE):
+        height, width = config.image_size
+        looked_at = f"{height}x{width}{'' if config.tiling is None else ' in tiles'}"
         raise ValueError(
-            "the protocol 'paper' is defined for detectors of 256x256, this one works at"
-            f" {looked_at}; use 'whole'"
+            "the protocol 'paper' is defined for detectors that look at whole images of 256x256, this one works"
+            f" at {looked_at}; use 'whole'"
         )
+
+
+def _check(detector: Detector, table: Table, protocol: str) -> None:
+    check_protocol(protocol, detector.config)
     if len(table.categories) > 1:
         raise ValueError(
             f"a detector is evaluated on one category, select one; the table has: {', '.join(table.categories)}"

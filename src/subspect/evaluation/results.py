@@ -20,7 +20,7 @@ from rich.text import Text
 
 from subspect.datasets.table import NORMAL
 from subspect.evaluation.histograms import PixelHistograms
-from subspect.files import write_atomically, write_text
+from subspect.files import csv_text, write_atomically, write_json, write_text
 
 Protocol = Literal["whole", "paper"]
 """How maps and masks are compared.
@@ -188,8 +188,7 @@ def write_results(results: Sequence[Results], folder: Path) -> None:
         f"{one.category}/{name}": values for one in results for name, values in _arrays(one.pixels).items()
     }
     write_atomically(folder / PIXELS, lambda path: np.savez_compressed(path, allow_pickle=False, **counts))
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    write_text(folder / METRICS, text)
+    write_json(folder / METRICS, content)
 
 
 def read_results(folder: Path) -> list[Results]:
@@ -273,12 +272,9 @@ def _render(title: str, first_column: str, lines: Mapping[str, Metrics]) -> str:
 
 
 def _csv(results: Sequence[Results]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["category", "path", "defect", "score", "verdict", "part"])
-    writer.writerows(
+    rows = [
         [one.category, row.path, row.defect, row.score, row.verdict, row.part]
         for one in results
         for row in one.rows
-    )
-    return text.getvalue()
+    ]
+    return csv_text(["category", "path", "defect", "score", "verdict", "part"], rows)

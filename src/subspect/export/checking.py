@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from subspect.devices import processor_name
 from subspect.export.combinations import Tolerance
 from subspect.inspection.inspecting import FloatArray, Inspection, Inspector
 from subspect.serving.engines import Engine, Outcome
@@ -135,7 +135,7 @@ def report(comparison: Comparison, tolerance: Tolerance, origin: str, threshold:
         "verdicts_changed": [one._asdict() for one in comparison.changed],
         "tolerance": tolerance._asdict(),
         "machine": {
-            "processor": _processor(),
+            "processor": processor_name(),
             "system": platform.platform(),
             "python": platform.python_version(),
         },
@@ -146,13 +146,3 @@ def report(comparison: Comparison, tolerance: Tolerance, origin: str, threshold:
 def versions() -> dict[str, str]:
     """Of the libraries that take part."""
     return {name: version(name) for name in _LIBRARIES if find_spec(name)}
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()

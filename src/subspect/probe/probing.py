@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from subspect.datasets.table import Table
-from subspect.files import write_text
+from subspect.files import write_json, write_text
 from subspect.inspection.prediction import DetectorInspector
 from subspect.probe.charts import draw_curves, draw_scores
 from subspect.probe.families import Family, make_families
@@ -129,4 +128,4 @@ def _write(result: ProbeResult, findings: Sequence[Finding], output: Path) -> No
     draw_curves(result, output / CURVES)
     draw_scores(result, output / SCORES)
     write_text(output / TABLE, result.render())
-    write_text(output / RESULTS, json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_json(output / RESULTS, result.to_dict())

@@ -16,8 +16,7 @@ from subspect.inspection.prediction import DetectorInspector
 from subspect.pages import Row, Section
 from subspect.report.entries import Entry
 from subspect.report.published import NAMES
-from subspect.runs.run import DETECTOR
-from subspect.storage import load_detector
+from subspect.storage import DETECTOR, load_detector
 
 logger = logging.getLogger("subspect")
 

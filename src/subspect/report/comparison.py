@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from subspect.evaluation.statistics import (
     names_of,
     paired,
 )
+from subspect.files import csv_text
 from subspect.report.entries import Entry, Setting
 
 logger = logging.getLogger("subspect")
@@ -95,33 +94,22 @@ def _comparable(first: Setting, second: Setting) -> bool:
 
 def intervals_csv(runs: Sequence[RunIntervals]) -> str:
     """A row a run and metric, as shares."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, "metric", "value", "low", "high"])
-    for run in runs:
-        for name, interval in zip(HEADINGS, run.intervals, strict=True):
-            writer.writerow(
-                [
-                    *_names(run.entry),
-                    name,
-                    getattr(run.entry.results.overall, name),
-                    interval.low,
-                    interval.high,
-                ]
-            )
-    return text.getvalue()
+    rows = [
+        [*_names(run.entry), name, getattr(run.entry.results.overall, name), *interval]
+        for run in runs
+        for name, interval in zip(HEADINGS, run.intervals, strict=True)
+    ]
+    return csv_text([*_COLUMNS, "metric", "value", "low", "high"], rows)
 
 
 def comparisons_csv(found: Sequence[Comparison]) -> str:
     """A row a comparison and metric, as shares."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, "compared_with", "metric", "difference", "low", "high", "p_value"])
-    for one in found:
-        for name, difference in one.differences.items():
-            row = [*_names(one.first), one.second.setting.name, name, difference.value, *difference.interval]
-            writer.writerow([*row, difference.p_value])
-    return text.getvalue()
+    rows = [
+        [*_names(one.first), one.second.setting.name, name, each.value, *each.interval, each.p_value]
+        for one in found
+        for name, each in one.differences.items()
+    ]
+    return csv_text([*_COLUMNS, "compared_with", "metric", "difference", "low", "high", "p_value"], rows)
 
 
 _COLUMNS = ("dataset", "category", "method", "variant", "anomalies", "seed", "protocol")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 
+from subspect.files import csv_text
 from subspect.report.tables import Figure, PaperTable
 
 NONE = "–"
@@ -59,31 +58,26 @@ def to_latex(tables: Sequence[PaperTable]) -> str:
 
 def to_csv(tables: Sequence[PaperTable]) -> str:
     """All figures, one a line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["table", "dataset", "protocol", "row", "column", "ours", "spread", "seeds", "published", "difference",
-         "remarks"]
-    )  # fmt: skip
-    for table in tables:
-        for (row, column), figure in table.figures.items():
-            ours = figure.ours
-            writer.writerow(
-                [
-                    table.number,
-                    table.dataset,
-                    table.protocol,
-                    row,
-                    column,
-                    _number(None if ours is None else 100 * ours.mean),
-                    _number(None if ours is None or ours.spread is None else 100 * ours.spread),
-                    0 if ours is None else ours.seeds,
-                    _number(figure.published),
-                    _number(figure.difference),
-                    "; ".join(ours.budgets) if ours else "",
-                ]
-            )
-    return text.getvalue()
+    rows = [
+        [table.number, table.dataset, table.protocol, row, column, *_values(figure)]
+        for table in tables
+        for (row, column), figure in table.figures.items()
+    ]
+    of_figure = ("ours", "spread", "seeds", "published", "difference", "remarks")
+    return csv_text(["table", "dataset", "protocol", "row", "column", *of_figure], rows)
+
+
+def _values(figure: Figure) -> list[object]:
+    """In per cent but for the number of seeds; empty where there is none."""
+    ours = figure.ours
+    return [
+        _number(None if ours is None else 100 * ours.mean),
+        _number(None if ours is None or ours.spread is None else 100 * ours.spread),
+        0 if ours is None else ours.seeds,
+        _number(figure.published),
+        _number(figure.difference),
+        "; ".join(ours.budgets) if ours else "",
+    ]
 
 
 def heading(table: PaperTable) -> str:

@@ -21,7 +21,7 @@ from subspect.report.entries import Entry, read_entries
 from subspect.report.formats import to_csv, to_latex, to_markdown
 from subspect.report.page import category_section, overview, paper_section, representatives
 from subspect.report.tables import paper_tables
-from subspect.runs.run import DETECTOR
+from subspect.storage import DETECTOR
 
 logger = logging.getLogger("subspect")
 PAGE = "index.html"

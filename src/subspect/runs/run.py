@@ -26,8 +26,7 @@ from subspect.inspection.prediction import predict
 from subspect.runs.data import DataOptions, digests_not_to_judge, split_text
 from subspect.runs.records import Claim, check_output
 from subspect.runs.starting import take_weights
-from subspect.storage import DETECTOR as DETECTOR
-from subspect.storage import save_detector
+from subspect.storage import DETECTOR, save_detector
 from subspect.tiling import Tiling, pictures_at_once
 from subspect.training.fitting import check_batches, fit
 from subspect.training.options import FitOptions, check_options, conditions, on_gpu

@@ -45,7 +45,7 @@ def do_evaluate(given: Namespace) -> int:
 
 def _place(folders: Sequence[Path], given: Path) -> Path:
     """Where results go: a run's own folder, a detector's own if it is in none, or that of several runs."""
-    from subspect.runs.run import DETECTOR
+    from subspect.storage import DETECTOR
 
     if len(folders) > 1:
         return given

@@ -15,7 +15,7 @@ from subspect.cli.values import chosen_tiling, fit_options, optional_size
 def do_train(given: Namespace) -> int:
     """Trains a detector, or one of each category."""
     from subspect.datasets import read_table
-    from subspect.runs.run import DETECTOR
+    from subspect.storage import DETECTOR
 
     categories = read_table(given.root, given.layout, given.seed, given.category).categories
     if len(categories) == 1:
@@ -33,8 +33,9 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
     """Trains the detector of one category."""
     from subspect.detectors.registry import find_preset
     from subspect.runs.data import DataOptions
-    from subspect.runs.run import DETECTOR, RunOptions, TrainingRun, configured, train
+    from subspect.runs.run import RunOptions, TrainingRun, configured, train
     from subspect.runs.starting import absolute_weights
+    from subspect.storage import DETECTOR
 
     config = configured(
         find_preset(given.method, given.preset),
