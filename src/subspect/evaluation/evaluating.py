@@ -93,12 +93,12 @@ def check_protocol(protocol: str, config: DetectorConfig) -> None:
     """
     if protocol not in get_args(Protocol):
         raise ValueError(f"unknown protocol {protocol!r}; there are: {', '.join(get_args(Protocol))}")
-    if protocol == "paper" and (config.tiling is not None or config.image_size != PAPER_SIZE):
-        height, width = config.image_size
-        looked_at = f"{height}x{width}{'' if config.tiling is None else ' in tiles'}"
+    looked_at = config.tiling or config.image_size
+    if protocol == "paper" and looked_at != PAPER_SIZE:
+        words = "x".join(map(str, looked_at)) if isinstance(looked_at, tuple) else looked_at
         raise ValueError(
             "the protocol 'paper' is defined for detectors that look at whole images of 256x256, this one works"
-            f" at {looked_at}; use 'whole'"
+            f" at {words}; use 'whole'"
         )
 
 
