@@ -2,7 +2,7 @@
 
     python recipes/gpu/pack.py FOLDER COPY --side 256
 
-Photographs become JPEG of the wanted side (``--square``: exactly side x side, as detectors resize; else the
+Photographs become WebP of the wanted side (``--square``: exactly side x side, as detectors resize; else the
 shorter side); PNG files, which hold masks in the layouts packed this way, are shrunk without interpolation.
 Other files are left out.
 """
@@ -26,7 +26,10 @@ def pack(source: Path, target: Path, given: argparse.Namespace) -> None:
         is_mask = source.suffix.lower() == ".png"
         shrunk = picture.resize(size, Image.Resampling.NEAREST if is_mask else Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shrunk.save(target, **({} if is_mask else {"quality": given.quality}))
+    if is_mask:
+        shrunk.save(target)
+    else:
+        shrunk.save(target.with_suffix(".webp"), quality=given.quality)
 
 
 def main() -> None:
@@ -36,7 +39,7 @@ def main() -> None:
     parser.add_argument("copy", type=Path, help="folder to make")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--square", action="store_true")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEG files")
+    parser.add_argument("--quality", type=int, default=95, help="of the WebP files")
     given = parser.parse_args()
     given.copy.mkdir(parents=True)
     pictures = [path for path in given.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")]

@@ -14,6 +14,7 @@ from subspect.datasets.crops import (
     Crops,
     NumberSampler,
     check_readable,
+    crop_loader,
     held_out_text,
     read_byte_image,
     split_held_out,
@@ -110,6 +111,16 @@ def test_a_share_of_crops_is_grey(noise, share):
             expected = expected.mean(0, keepdim=True).expand(3, -1, -1)
         torch.testing.assert_close(crop, expected)
     assert stats.binomtest(count, 200, share).pvalue > 1e-4
+
+
+def test_crops_cut_by_other_processes_are_the_same(noise):
+    def batches(device):
+        loader = crop_loader(Crops(noise, 16, seed=3), NumberSampler(2, 5, start_step=2), torch.device(device))
+        return list(loader)
+
+    beside, here = batches("meta"), batches("cpu")  # whatever is no CPU is fed by other processes
+    assert len(here) == 3
+    assert all(torch.equal(one, other) for one, other in zip(beside, here, strict=True))
 
 
 def test_batches_are_consecutive_numbers():

@@ -18,6 +18,7 @@ from subspect.datasets.crops import (
     Crops,
     NumberSampler,
     check_readable,
+    crop_loader,
     find_pictures,
     held_out_text,
     read_byte_image,
@@ -67,7 +68,7 @@ class LatentStage(Stage):
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Tensor]:
         """Batches of crops from ``start_step`` on."""
         sampler = NumberSampler(self.config.batch_size, self.config.steps, start_step, rank, world_size)
-        return DataLoader(self.crops, batch_sampler=sampler)
+        return crop_loader(self.crops, sampler, self.device)
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """The loss of a batch of crops ``(N, 3, H, W)``; moves the codebooks on the way."""

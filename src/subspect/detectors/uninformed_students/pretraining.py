@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from subspect.datasets.crops import (
     NumberSampler,
     check_readable,
+    crop_loader,
     find_pictures,
     held_out_text,
     split_held_out,
@@ -120,7 +121,7 @@ class TeacherStage(Stage):
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Tensor]:
         """Batches of patches from ``start_step`` on, with room around them where triplets are made."""
         sampler = NumberSampler(self.config.batch_size, self.config.steps, start_step, rank, world_size)
-        return DataLoader(self.patches, batch_sampler=sampler)
+        return crop_loader(self.patches, sampler, self.device)
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """The loss of a batch of patches ``(N, 3, S, S)``."""
