@@ -1,10 +1,10 @@
 """Time of a training step and of judging an image, for DSR's presets, on whatever machine this is.
 
-    python benchmarks/dsr_speed.py [--presets fast paper] [--batch 8] [--steps 20] [--size 256]
+    python benchmarks/dsr_speed.py [--presets fast paper] [--batch 8] [--steps 20] [--size 256] [--judged 1 32]
 
 A step is timed as training takes it (simulation, forward, backward, optimiser, loading), as the difference of a
-longer and a shorter training; judging as ``forward`` on images that lie on the device already, in batches of 1
-and 32. Both in the precision that training chooses by itself: bfloat16 where the hardware is fast at it.
+longer and a shorter training; judging as ``forward`` on images that lie on the device already. Both in the
+precision that training chooses by itself: bfloat16 where the hardware is fast at it.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--judged", type=int, nargs="+", default=[1, 32], help="sizes of batches judged")
     parser.add_argument("--crop", type=int, help="side of the training crops; the preset's if not given")
     given = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -84,7 +85,7 @@ def main() -> None:
             if given.crop:
                 config = replace(config, training_crop=given.crop)
             step = step_seconds(config, Path(folder) / "surfaces", given.steps)
-            rates = ", ".join(f"{images_a_second(config, n):.1f}/s in batches of {n}" for n in (1, 32))
+            rates = ", ".join(f"{images_a_second(config, n):.1f}/s in batches of {n}" for n in given.judged)
             peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
             note = f", peak {peak:.1f} GiB" if peak else ""
             trained = f"{given.batch} " + (

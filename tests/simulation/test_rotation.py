@@ -69,3 +69,12 @@ def test_a_share_is_rotated_by_up_to_90_degrees_either_way():
     assert stats.kstest(angles[turned], stats.uniform(-90, 180).cdf).pvalue > 1e-4
     assert -90.5 <= angles.min() < -88.5
     assert 88.5 < angles.max() <= 90.5
+
+
+def test_mixed_precision_moves_nothing():
+    images = torch.rand(2, 1, 72, 320, generator=torch.Generator().manual_seed(0))
+    angles = torch.tensor([0.0, 33.0])
+    with torch.autocast("cpu", torch.bfloat16):
+        rotated = rotate(images, angles)
+    torch.testing.assert_close(rotated, rotate(images, angles), rtol=0, atol=0)
+    torch.testing.assert_close(rotated[0], images[0], atol=1e-4, rtol=0)  # places rounded to float32

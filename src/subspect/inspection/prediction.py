@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from subspect.detectors.base import Detector
+from subspect.devices import true_float32
 from subspect.inspection.inspecting import DetectorError, FloatArray, Inspector, Scored
 from subspect.sizes import resize
 from subspect.tiling import score_tiles
@@ -71,7 +72,10 @@ def _predict_whole(
     for shape in dict.fromkeys(tensor.shape for tensor in prepared):
         places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
         images = torch.stack([prepared[place] for place in places])
-        with torch.inference_mode():  # channels-last, which convolutions and enlarging want on CPUs, too
+        with (
+            torch.inference_mode(),
+            true_float32(),
+        ):  # channels-last, which convolutions and enlarging want on CPUs, too
             maps, scores = detector(images.to(device, memory_format=torch.channels_last))
         if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
             raise DetectorError("the detector gave values that are not finite; its weights may be damaged")

@@ -23,10 +23,12 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
         torch.stack((cos, -sin * (height / width), zero), 1),
         torch.stack((sin * (width / height), cos, zero), 1),
     )
-    grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
-    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False).to(
-        images.dtype
-    )
+    with torch.autocast(images.device.type, enabled=False):  # places in bfloat16 are a pixel off
+        grid = F.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+        rotated = F.grid_sample(
+            images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        )
+    return rotated.to(images.dtype)
 
 
 def rotate_some(images: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor, TQDMProgr
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.profilers import Profiler
 
+from subspect.devices import true_float32
 from subspect.files import remove_leftovers
 from subspect.training.checkpoints import (
     AtomicCheckpoints,
@@ -23,7 +24,7 @@ from subspect.training.checkpoints import (
     newest_checkpoint,
     regular_checkpoints,
 )
-from subspect.training.options import FitOptions, on_gpu, silence_adverts, trainer_precision
+from subspect.training.options import FitOptions, on_gpu, silence_adverts, steps_between, trainer_precision
 from subspect.training.previews import Previews
 from subspect.training.stage import Stage
 
@@ -74,7 +75,7 @@ def check_batches(stages: Sequence[Stage], options: FitOptions) -> None:
 
 def _fit_stage(stage: Stage, folder: Path, options: FitOptions, checkpoint: Path | None) -> None:
     trainer = _trainer(stage, folder, options)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), true_float32():
         # Our batches are a function of the step, so they resume without the loader having a state.
         warnings.filterwarnings("ignore", message=".*your dataloader is not resumable")
         warnings.filterwarnings("ignore", message=".*does not have many workers")
@@ -100,13 +101,14 @@ def _preview_folder(stage: Stage, folder: Path) -> Path:
 def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
     silence_adverts()
     logs = folder / "logs" / stage.name
-    preview_every = stage.config.steps if stage.gathers else options.preview_every
+    preview_every = stage.config.steps if stage.gathers else steps_between(options.preview_every, options)
     callbacks: list[Callback] = [
         LastCheckpoint(final_checkpoint(stage, folder)),
         Previews(_preview_folder(stage, folder), preview_every),
     ]
     if not stage.gathers:
-        callbacks += [regular_checkpoints(stage, folder, options.checkpoint_every), LearningRateMonitor("step")]
+        every = steps_between(options.checkpoint_every, options)
+        callbacks += [regular_checkpoints(stage, folder, every), LearningRateMonitor("step")]
     if options.progress:
         callbacks.append(TQDMProgressBar(refresh_rate=10, leave=True))
     devices = 1 if stage.gathers else options.devices
@@ -154,6 +156,6 @@ def run_briefly(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), true_float32():
         warnings.simplefilter("ignore")  # of workers, modes and losses, as above
         trainer.fit(stage)

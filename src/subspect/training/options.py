@@ -19,16 +19,17 @@ class FitOptions:
         accelerator: ``auto``, ``cpu``, ``gpu``, ….
         devices: How many; several train by DDP.
         precision: ``auto`` is bfloat16 where the hardware multiplies it fast, float32 elsewhere.
-        checkpoint_every: Steps between checkpoints; what a kill can cost at most.
-        preview_every: Steps between preview pictures.
+        checkpoint_every: Steps between checkpoints; what a kill can cost at most. None for what suits the
+            accelerator: 200, or 2,000 on a GPU, whose steps take a tenth of the time.
+        preview_every: Steps between preview pictures; None as above.
         progress: Whether to show progress bars.
     """
 
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "auto"
-    checkpoint_every: int = 200
-    preview_every: int = 200
+    checkpoint_every: int | None = None
+    preview_every: int | None = None
     progress: bool = True
 
 
@@ -59,6 +60,13 @@ def check_options(options: FitOptions) -> None:
 def on_gpu(options: FitOptions) -> bool:
     """Whether a training runs on NVIDIA's or AMD's GPUs."""
     return options.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def steps_between(asked: int | None, options: FitOptions) -> int:
+    """Steps between checkpoints or previews: those asked for, or what suits the accelerator."""
+    if asked is not None:
+        return asked
+    return 2000 if on_gpu(options) else 200
 
 
 def trainer_precision(options: FitOptions) -> Any:

@@ -232,3 +232,10 @@ def test_a_product_codebook_hands_out_its_books_with_their_parts(product, featur
 def test_groups_that_do_not_divide_the_features_are_refused():
     with pytest.raises(ValueError, match="6 channels do not divide into 4 groups"):
         ProductCodebook(CODES, WIDTH, groups=4)
+
+
+def test_codes_keep_their_precision_whatever_that_of_the_features():
+    book = Codebook(8, 4)
+    features = torch.randn(2, 4, 5, 5).bfloat16()
+    quantized = book(features)
+    torch.testing.assert_close(quantized.features, book.lookup(quantized.indices))

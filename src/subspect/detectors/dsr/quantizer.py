@@ -17,7 +17,8 @@ class Quantized(NamedTuple):
     """A feature map in terms of a codebook.
 
     Attributes:
-        features: ``(N, D, H, W)``, the nearest codes; the gradient passes straight to the input.
+        features: ``(N, D, H, W)``, the nearest codes, in their precision whatever that of the input; the
+            gradient passes straight to the input.
         indices: ``(N, H, W)``, int64, which codes; ``(N, G, H, W)`` of a ``ProductCodebook``.
     """
 
@@ -50,8 +51,7 @@ class Codebook(nn.Module):
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
         indices = nearest_codes(features, self.codes)
-        quantized = self.lookup(indices).to(features.dtype)
-        return Quantized(features + (quantized - features).detach(), indices)
+        return Quantized(features + (self.lookup(indices) - features).detach(), indices)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes ``(N, D, H, W)`` of indices ``(N, H, W)``."""
@@ -75,7 +75,10 @@ class Codebook(nn.Module):
         """Moves the codes towards the features ``(N, D, H, W)`` that fell to them, over all processes."""
         vectors = flatten_features(features).float()
         sums = torch.zeros_like(self.codes).index_add_(0, indices.flatten(), vectors)
-        counts = torch.bincount(indices.flatten(), minlength=len(self.codes)).to(self.codes.dtype)
+        # Not by bincount, which a GPU is waited for at.
+        counts = torch.zeros_like(self.average_count).index_add_(
+            0, indices.flatten(), torch.ones_like(vectors[:, 0])
+        )
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(sums)
             torch.distributed.all_reduce(counts)
