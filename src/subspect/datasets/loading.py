@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -78,6 +78,10 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
         images, masks = self.batch([index])
         return images[0].float(), masks[0].float()
 
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]:
+        """A batch, as loaders with ``collate_fn=as_loaded`` ask for it."""
+        return self.batch(indices)
+
     def batch(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Images ``(N, 3, h, w)`` in [0, 1], float16 as they are kept, and masks ``(N, 1, h, w)``, bool."""
         masks = torch.zeros(len(indices), 1, *self.image_size, dtype=torch.bool)
@@ -111,6 +115,11 @@ class TrainingImages(Dataset[tuple[Tensor, Tensor]]):
             for index, image in enumerate(watched(read, len(self))):
                 images[index] = image
         return images
+
+
+def as_loaded(batch: Any) -> Any:
+    """What a loader is to make of a batch that is one already: nothing."""
+    return batch
 
 
 def check_annotated(samples: Sequence[Sample]) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.datasets.textures import PreparedTextures, Textures
 from subspect.detectors.draem.model import SIZE_MULTIPLE, Draem
 from subspect.losses import focal_loss, ssim_loss
@@ -75,11 +75,13 @@ class JointStage(Stage):
         # The next seed, or equal numbers of images and textures would always make the same pairs.
         images = sampler(len(self.images.normal_indices), self.seed)
         textures = sampler(len(self.textures), self.seed + 1)
-        return DataLoader(_Pairs(self.images, self.textures), batch_sampler=_PairSampler(images, textures))
+        pairs = _Pairs(self.images, self.textures)
+        return DataLoader(pairs, batch_sampler=_PairSampler(images, textures), collate_fn=as_loaded)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)`` and textures of the same shape, uint8."""
-        simulated = self._simulated(*batch)
+        images, textures = batch
+        simulated = self._simulated(images.float(), textures)
         compared = self.detector.compare(simulated.defective)
         reconstruction = compared.reconstruction.float()
         losses = {
@@ -162,8 +164,14 @@ class _Pairs(Dataset[tuple[Tensor, Tensor]]):
         self.textures = textures
 
     def __getitem__(self, pair: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        image, texture = pair
-        return self.images[self.images.normal_indices[image]][0], self.textures[texture]
+        """Image ``(3, h, w)``, float16 in [0, 1], and texture ``(3, h, w)``, uint8."""
+        images, textures = self.__getitems__([pair])
+        return images[0], textures[0]
+
+    def __getitems__(self, pairs: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+        """A batch of them."""
+        images, _no_masks = self.images.batch([self.images.normal_indices[image] for image, _ in pairs])
+        return images, torch.stack([self.textures[texture] for _, texture in pairs])
 
 
 class _PairSampler(Sampler[list[tuple[int, int]]]):

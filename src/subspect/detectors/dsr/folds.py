@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,11 +45,6 @@ class FoldedImages(Dataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         """A batch."""
         return *self.images.batch(indices), self.folds[indices]
-
-
-def as_loaded(batch: Any) -> Any:
-    """What a loader is to make of a batch that is one already: nothing."""
-    return batch
 
 
 def fold_of_each(samples: Sequence[Sample]) -> Tensor:

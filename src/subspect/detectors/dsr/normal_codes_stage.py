@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from subspect.datasets.loading import TrainingImages
+from subspect.datasets.loading import TrainingImages, as_loaded
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages, as_loaded
+from subspect.detectors.dsr.folds import Batch, FoldedImages
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Dsr
 from subspect.detectors.dsr.normal_codes import NormalCodes
 from subspect.sizes import pad_to_multiple

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import FOLDS, Batch, FoldedImages, as_loaded
+from subspect.detectors.dsr.folds import FOLDS, Batch, FoldedImages
 from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates

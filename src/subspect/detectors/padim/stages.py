@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from subspect.datasets.loading import TrainingImages
+from subspect.datasets.loading import TrainingImages, as_loaded
 from subspect.detectors.config import StageConfig
 from subspect.detectors.padim.model import Padim, as_picture
 from subspect.detectors.padim.statistics import MomentSums
@@ -49,7 +49,8 @@ class StatisticsStage(Stage):
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """The normal images in their order, the last batch with what is left; always from the beginning."""
-        return DataLoader(Subset(self.images, self.images.normal_indices), self.config.batch_size)
+        normal = Subset(self.images, self.images.normal_indices)
+        return DataLoader(normal, self.config.batch_size, collate_fn=as_loaded)
 
     def on_fit_start(self) -> None:
         """Draws the channels and begins with empty sums."""
@@ -63,7 +64,7 @@ class StatisticsStage(Stage):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Adds the features of images ``(N, 3, H, W)``, and concludes after the last."""
-        detector, images = self.detector, batch[0].contiguous(memory_format=torch.channels_last)
+        detector, images = self.detector, batch[0].float().contiguous(memory_format=torch.channels_last)
         self._sums.add(detector.distributions.kept(detector.features(images)))
         if self.global_step + 1 == self.config.steps:
             detector.distributions.conclude(self._sums)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.detectors.riad.gradient_similarity import msgms_loss
 from subspect.detectors.riad.model import SIZE_MULTIPLE, Riad
 from subspect.losses import ssim_map
@@ -50,12 +50,12 @@ class InpaintingStage(Stage):
         normal = Subset(self.images, self.images.normal_indices)
         size = self.config.batch_size // world_size
         sampler = StepSampler(len(normal), size, self.config.steps, self.seed, start_step, rank, world_size)
-        return DataLoader(normal, batch_sampler=sampler)
+        return DataLoader(normal, batch_sampler=sampler, collate_fn=as_loaded)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of a batch of images ``(N, 3, H, W)``; their masks are empty."""
         with Span("simulation"):
-            images = self._prepared(*batch)
+            images = self._prepared(batch[0].float(), batch[1])
             masks = self._erased((images.shape[2], images.shape[3]))
         inpainted = self.detector.inpaint(images, masks)
         losses = {

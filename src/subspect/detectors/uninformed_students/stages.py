@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from subspect.datasets.loading import StepSampler, TrainingImages
+from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.datasets.table import draw_groups
 from subspect.detectors.config import StageConfig
 from subspect.detectors.uninformed_students.ensemble import Disagreement, Ensemble, disagreement
@@ -94,11 +94,11 @@ class StudentStage(Stage):
         size = self.config.batch_size // world_size
         count = len(self.images)
         sampler = StepSampler(count, size, self.config.steps, self.seed, start_step, rank, world_size)
-        return DataLoader(self.images, batch_sampler=sampler)
+        return DataLoader(self.images, batch_sampler=sampler, collate_fn=as_loaded)
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
         """The loss of images ``(N, 3, H, W)``, summed over the students."""
-        images = batch[0].contiguous(memory_format=torch.channels_last)
+        images = batch[0].float().contiguous(memory_format=torch.channels_last)
         target, answers = self.ensemble.compare(normalise(images))
         losses = (answers - target).square().sum(2).mean((1, 2, 3))
         with torch.no_grad():
@@ -140,7 +140,7 @@ class _Pass(Stage):
 
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Every image once."""
-        return DataLoader(self.images, _PASS_BATCH)
+        return DataLoader(self.images, _PASS_BATCH, collate_fn=as_loaded)
 
     def on_fit_start(self) -> None:
         """Forgets what an earlier training gathered."""
@@ -150,7 +150,7 @@ class _Pass(Stage):
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Takes images ``(N, 3, H, W)`` in."""
         with torch.no_grad():
-            images = normalise(batch[0].contiguous(memory_format=torch.channels_last))
+            images = normalise(batch[0].float().contiguous(memory_format=torch.channels_last))
             for ensemble in self.ensembles:
                 self.gather(ensemble, images)
 
