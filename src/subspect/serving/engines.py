@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Description, ExportError, Format
+from subspect.serving.description import (
+    INPUTS,
+    MODEL_FILES,
+    OUTPUTS,
+    Description,
+    ExportError,
+    Format,
+    Precision,
+)
 from subspect.serving.silence import import_silently
 
 FloatArray = npt.NDArray[np.float32]
@@ -91,10 +99,14 @@ def _start_onnx(library: Any, path: Path, description: Description, device: str)
 
 
 def _start_openvino(library: Any, path: Path, description: Description, device: str) -> Engine:
-    settings = {"INFERENCE_PRECISION_HINT": _HINTS[description.precision], "PERFORMANCE_HINT": "LATENCY"}
+    core = library.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": _precision(core, description.precision, device.upper()),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     if device.upper() == "CPU" and _threads():
         settings["INFERENCE_NUM_THREADS"] = str(_threads())
-    model = library.Core().compile_model(path, device.upper(), settings)
+    model = core.compile_model(path, device.upper(), settings)
 
     def run(pixels: FloatArray, threshold: float) -> Outcome:
         found = model(dict(zip(INPUTS, (pixels, np.asarray(float32_at_most(threshold))), strict=True)))
@@ -102,6 +114,17 @@ def _start_openvino(library: Any, path: Path, description: Description, device: 
         return Outcome(maps, scores, anomalous.astype(np.bool_))
 
     return run
+
+
+def _precision(core: Any, precision: Precision, device: str) -> str:
+    """What OpenVINO is to compute in: the export's own precision, or float32 where the device lacks float16.
+
+    Asked for float16 there, it would take bfloat16, which is eight times as coarse.
+    """
+    hint = _HINTS[precision]
+    if hint == "f16" and "FP16" not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return "f32"
+    return hint
 
 
 def _start_torch(library: Any, path: Path, description: Description, device: str) -> Engine:
