@@ -80,6 +80,7 @@ def _inference() -> list[Comparison]:
         Comparison(group, "DSR `paper`, PyTorch", eager(*DSR), dsr),
         Comparison(group, "DSR `paper`, ONNX Runtime", exported(*DSR, "onnx"), dsr),
         Comparison(group, "DSR `paper`, OpenVINO", exported(*DSR, "openvino"), dsr),
+        Comparison(group, "DSR `paper`, OpenVINO bfloat16", exported(*DSR, "openvino", "bfloat16"), dsr),
         Comparison(group, "DSR `paper`, OpenVINO int8", exported(*DSR, "openvino", "int8"), dsr),
         Comparison(group, "DSR `fast`, PyTorch", eager("dsr", "fast"), dsr),
         Comparison(group, "DSR `fast`, ONNX Runtime", exported("dsr", "fast", "onnx"), dsr),
@@ -89,6 +90,9 @@ def _inference() -> list[Comparison]:
         Comparison(group, "DSR `fast`, OpenVINO", exported("dsr", "fast", "openvino"), dsr),
         Comparison(
             group, "DSR `fast`, OpenVINO, size fixed", exported("dsr", "fast", "openvino", fixed=True), dsr
+        ),
+        Comparison(
+            group, "DSR `fast`, OpenVINO bfloat16", exported("dsr", "fast", "openvino", "bfloat16"), dsr
         ),
         Comparison(group, "DSR `fast`, OpenVINO int8", exported("dsr", "fast", "openvino", "int8"), dsr),
         Comparison(group, "PaDiM `fast`, PyTorch", eager(*PADIM), padim, 10),
