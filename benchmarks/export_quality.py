@@ -52,17 +52,18 @@ def main() -> None:
     parser.add_argument("exports", type=Path, nargs="+", help="folders of exports")
     given = parser.parse_args()
     provenance = read_description(find_detector(given.run))["provenance"]
+    inspectors = {folder.name: subspect.load(folder) for folder in (given.run, *given.exports)}
     samples = read_test_table(provenance, given.root).select(split="test").samples
     first: Judged | None = None
     print("| | image AUROC | pixel AP | largest difference of a score | verdicts changed |")
     print("|---|---:|---:|---:|---:|")
-    for folder in (given.run, *given.exports):
-        judged = judge(subspect.load(folder), samples)
+    for name, inspector in inspectors.items():
+        judged = judge(inspector, samples)
         first = first or judged
         difference = max(abs(one - other) for one, other in zip(first.scores, judged.scores, strict=True))
         changed = sum(one != other for one, other in zip(first.verdicts, judged.verdicts, strict=True))
         print(
-            f"| {folder.name} | {100 * judged.image_auroc:.2f} | {100 * judged.pixel_ap:.2f} | {difference:.4f}"
+            f"| {name} | {100 * judged.image_auroc:.2f} | {100 * judged.pixel_ap:.2f} | {difference:.4f}"
             f" | {changed} of {len(samples)} |",
             flush=True,
         )
