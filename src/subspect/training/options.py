@@ -76,7 +76,7 @@ def trainer_precision(options: FitOptions) -> Any:
     if on_gpu(options):
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        # Processors with neither AMX nor AVX-512's bfloat16 multiply it four times slower than float32. With the
+        # With neither AMX nor AVX-512's bfloat16 it is multiplied four times slower than float32. With the
         # latter a step of DSR's `fast` gains 3 %, which its rounding is not worth; that of `paper` a third.
         fast = torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if fast else "32-true"
