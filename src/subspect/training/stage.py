@@ -87,6 +87,8 @@ class Stage(L.LightningModule):
             module.requires_grad_(True)
         self.train_trained()
         self.to(memory_format=torch.channels_last)
+        if torch.distributed.is_initialized():  # a process of its own, which `true_float32` does not reach
+            torch.backends.cudnn.allow_tf32 = False
 
     def train_trained(self) -> None:
         """Puts the trained modules in training mode and everything else in evaluation mode."""
