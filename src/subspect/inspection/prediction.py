@@ -72,10 +72,8 @@ def _predict_whole(
     for shape in dict.fromkeys(tensor.shape for tensor in prepared):
         places = [place for place, tensor in enumerate(prepared) if tensor.shape == shape]
         images = torch.stack([prepared[place] for place in places])
-        with (
-            torch.inference_mode(),
-            true_float32(),
-        ):  # channels-last, which convolutions and enlarging want on CPUs, too
+        with torch.inference_mode(), true_float32():
+            # Channels-last is what convolutions and enlarging want on CPUs, too.
             maps, scores = detector(images.to(device, memory_format=torch.channels_last))
         if not (torch.isfinite(maps).all() and torch.isfinite(scores).all()):
             raise DetectorError("the detector gave values that are not finite; its weights may be damaged")
