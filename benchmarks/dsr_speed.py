@@ -1,10 +1,11 @@
 """Time of a training step and of judging an image, for DSR's presets, on whatever machine this is.
 
-    python benchmarks/dsr_speed.py [--presets fast paper] [--batch 8] [--steps 20] [--size 256] [--judged 1 32]
+    python benchmarks/dsr_speed.py [--presets fast paper] [--batch 8] [--steps 20] [--size 256]
+        [--judged 1 32] [--precision bf16-mixed]
 
 A step is timed as training takes it (simulation, forward, backward, optimiser, loading), as the difference of a
-longer and a shorter training; judging as ``forward`` on images that lie on the device already. Both in the
-precision that training chooses by itself: bfloat16 where the hardware is fast at it.
+longer and a shorter training; judging as ``forward`` on images that lie on the device already, in
+bfloat16 on a GPU. A step has the precision that training chooses by itself, if none is given.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHORT = 5
 
 
-def step_seconds(config: DsrConfig, root: Path, steps: int) -> float:
+def step_seconds(config: DsrConfig, root: Path, steps: int, precision: str) -> float:
     """Seconds of a step of stage 2."""
+    options = FitOptions(precision=precision, progress=False, preview_every=10**6, checkpoint_every=10**6)
     took = []
     for length in (SHORT, SHORT, SHORT + steps):  # the first warms up
         torch.manual_seed(0)
@@ -43,7 +45,7 @@ def step_seconds(config: DsrConfig, root: Path, steps: int) -> float:
         stage = next(one for one in detector.stages(images, 0) if one.name == "detection")
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            fit([stage], Path(folder), FitOptions(progress=False, preview_every=10**6, checkpoint_every=10**6))
+            fit([stage], Path(folder), options)
             took.append(time.perf_counter() - start)
     return (took[2] - took[1]) / steps
 
@@ -73,6 +75,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--judged", type=int, nargs="+", default=[1, 32], help="sizes of batches judged")
+    parser.add_argument("--precision", default="auto", help="of a step, as `train` takes it")
     parser.add_argument("--crop", type=int, help="side of the training crops; the preset's if not given")
     given = parser.parse_args()
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -84,7 +87,7 @@ def main() -> None:
             config = replace(config, detection_stage=replace(config.detection_stage, batch_size=given.batch))
             if given.crop:
                 config = replace(config, training_crop=given.crop)
-            step = step_seconds(config, Path(folder) / "surfaces", given.steps)
+            step = step_seconds(config, Path(folder) / "surfaces", given.steps, given.precision)
             rates = ", ".join(f"{images_a_second(config, n):.1f}/s in batches of {n}" for n in given.judged)
             peak = torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
             note = f", peak {peak:.1f} GiB" if peak else ""

@@ -18,7 +18,7 @@ from subspect.images import ImageError, decode, find_images, read_image
 from subspect.sizes import resize
 
 _LEAST_SIDE = 16
-_PROCESSES = 8  # a crop of 256 pixels takes some 2 ms, a step of 32 of them on a fast GPU 25 ms
+_PROCESSES = 8  # cutting a crop of 256 pixels takes a core some 0.6 ms, and a step takes 32
 
 
 class Crops(Dataset[Tensor]):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from subspect.detectors.base import Detector
+from subspect.devices import true_float32
 from subspect.profiling.recording import (
     Part,
     Parts,
@@ -40,7 +41,7 @@ def profile_inference(detector: Detector, batch: int, precision: torch.dtype, de
 
     @torch.inference_mode()
     def judge() -> None:
-        with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        with true_float32(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
             detector(images)
         wait_for(device)
 

@@ -20,7 +20,7 @@ class FitOptions:
         devices: How many; several train by DDP.
         precision: ``auto`` is bfloat16 where the hardware multiplies it fast, float32 elsewhere.
         checkpoint_every: Steps between checkpoints; what a kill can cost at most. None for what suits the
-            accelerator: 200, or 2,000 on a GPU, whose steps take a tenth of the time.
+            accelerator: 200, or 2,000 on a GPU, whose steps are shorter.
         preview_every: Steps between preview pictures; None as above.
         progress: Whether to show progress bars.
     """
