@@ -24,13 +24,17 @@ def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _taps(before: int, after: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """For each new pixel along a side the old ones that it is made of and their weights, ``(after, taps)``."""
+    """For each new pixel along a side the old ones that it is made of and their weights, ``(after, taps)``.
+
+    Places and the triangles' heights are whole numbers, in units of 1 / (2·after) of an old pixel: OpenVINO would
+    round places to bfloat16, eight bits, where it computes in that.
+    """
     number = 2 * (before // after) + 4  # as many as ever needed; those beyond the triangle weigh nothing
-    ratio = torch.full((), before, dtype=like.dtype, device=like.device) / after
-    reach = ratio.clamp(min=1)
-    centres = (torch.arange(after, dtype=like.dtype, device=like.device)[:, None] + 0.5) * ratio
-    places = (centres - reach).floor() + torch.arange(number, dtype=like.dtype, device=like.device)
-    weights = (1 - (places + 0.5 - centres).abs() / reach).clamp(min=0)
+    new, taps = (torch.arange(length, device=like.device) for length in (after, number))
+    reach = 2 * torch.full((), before, device=like.device).clamp(min=after)
+    centres = (2 * new[:, None] + 1) * before
+    places = torch.div(centres - reach, 2 * after, rounding_mode="floor") + taps
+    heights = (reach - ((2 * places + 1) * after - centres).abs()).clamp(min=0)
     inside = (places >= 0) & (places < before)
-    weights = torch.where(inside, weights, 0.0)
-    return places.clamp(0, before - 1).long(), weights / weights.sum(1, keepdim=True)
+    weights = torch.where(inside, heights, 0).to(like.dtype)
+    return places.clamp(0, before - 1), weights / weights.sum(1, keepdim=True)

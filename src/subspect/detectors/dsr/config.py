@@ -127,7 +127,8 @@ class DsrConfig(DetectorConfig):
             random weights.
         detection_width: Channels of the detection module's first level.
         upsampling_width: Channels of the upsampling module's first level.
-        refine: Whether the upsampling module is used at all (False is an ablation).
+        refine: Whether there is an upsampling module. The paper has one, and without is its ablation; ``fast``
+            has none, since it cost outlines more often than it helped (docs/experiments.md).
         training_crop: Side of the square crops trained on, a multiple of 32; None trains on whole images.
         feature_loss_weight: Of the squared error of the restricted features, with ``light`` in units of the
             codes' variance; 0 is an ablation.
@@ -184,6 +185,7 @@ PRESETS = {
         subspace_width=32,
         detection_width=40,
         upsampling_width=16,
+        refine=False,
         training_crop=128,
         simulation=SimulationConfig(
             shapes=("perlin", "blobs", "strokes", "bands"),

@@ -81,7 +81,7 @@ class Comparison(NamedTuple):
 
 
 class Dsr(Detector):
-    """DSR (paper, section 3). Anomaly map: M_r; anomaly score: maximum of M after a 21x21 mean filter.
+    """DSR (paper, section 3). Anomaly map: M_r, or M; anomaly score: maximum of M after a 21x21 mean filter.
 
     Images of any size are padded by reflection to multiples of 32 and the map is cropped back.
 
@@ -107,7 +107,7 @@ class Dsr(Detector):
         if config.light:
             self._make_light_modules()
             # They read rarities and logarithms of probabilities: seldom large, and then it matters how large.
-            self.exact += ("detection", "upsampling")
+            self.exact += ("detection", "upsampling") if config.refine else ("detection",)
         else:
             self._make_paper_modules()
         self.latent_source: dict[str, Any] = {}
@@ -120,7 +120,8 @@ class Dsr(Detector):
         self.object_decoder = ObjectDecoder(latent.width, latent.residual_width)
         self.detection = UNet(6, config.detection_width)
         normal_start(self.detection)  # the upsampling module keeps PyTorch's start, as in the reference
-        self.upsampling = UNet(8, config.upsampling_width)
+        if config.refine:
+            self.upsampling = UNet(8, config.upsampling_width)
 
     def _make_light_modules(self) -> None:
         config, latent = self.config, self.config.latent
@@ -133,8 +134,9 @@ class Dsr(Detector):
         self.high_normal = NormalCodes(latent.high_groups, latent.codes)
         evidence = latent.low_groups + latent.high_groups + low + high
         self.detection = LightDetection(6 * _DETECTION_STRIDE**2 + evidence, config.detection_width)
-        self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
-        zero_start(self.upsampling.out)
+        if config.refine:
+            self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)
+            zero_start(self.upsampling.out)
 
     def _feature_widths(self) -> tuple[int, int]:
         return self.latent_model.low_width, self.latent_model.high_width
