@@ -18,6 +18,7 @@ from subspect.detectors.base import Detector
 from subspect.export.argmin import spell_out_argmin
 from subspect.export.combinations import ExportOptions
 from subspect.export.graph import InspectionGraph, trace
+from subspect.export.instance_norm import name_instance_norms
 from subspect.export.pictures import list_parts
 from subspect.export.quantisation import quantise_onnx
 from subspect.serving.description import INPUTS, MODEL_FILES, OUTPUTS, Precision
@@ -91,6 +92,7 @@ def _write_onnx(
 ) -> None:
     from onnxscript import optimizer
 
+    name_instance_norms(program)
     written = torch.onnx.export(program, dynamo=True, input_names=INPUTS, output_names=OUTPUTS, verbose=False)
     assert written is not None
     optimizer.optimize(written.model, input_size_limit=_FOLDED, output_size_limit=_FOLDED)
