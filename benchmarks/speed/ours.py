@@ -172,12 +172,15 @@ def _build(method: str, preset: str, size: int) -> Detector:
 
     import torch
 
+    from subspect.detectors.padim.model import Padim
     from subspect.detectors.registry import find_method, find_preset
 
     torch.manual_seed(0)
     detector = find_method(method).build(replace(find_preset(method, preset), image_size=(size, size)))
     if (method, preset) == ("dsr", "fast"):
         detector.start(None)
+    if isinstance(detector, Padim):  # a factor a position, as once fitted: before, one stands for all, and is slow
+        detector.distributions.factor = detector.distributions.factor.contiguous()
     return detector
 
 
