@@ -11,7 +11,8 @@ from subspect.detectors.base import Detector
 from subspect.detectors.registry import find_preset
 from subspect.evaluation.evaluating import evaluate
 from subspect.evaluation.gallery import gallery_row
-from subspect.evaluation.results import HEADINGS, Results
+from subspect.evaluation.results import HEADINGS, Metrics, Results
+from subspect.evaluation.statistics import metrics_of_kinds
 from subspect.inspection.inspecting import inspect_files
 from subspect.inspection.prediction import DetectorInspector
 from subspect.pages import MetricsTable, Row, Section, write_page
@@ -76,24 +77,26 @@ def _section(category: str, surfaces: Path, output: Path, seed: int) -> Section:
 
 def _tables(results: Results) -> list[MetricsTable]:
     """All defects, then those foreign to the surface and those near its normal look apart."""
-    columns = list(HEADINGS.values())
-
-    def values(name: str) -> list[float | None]:
-        metrics = results.overall if name == "all" else results.by_defect[name]
-        return [getattr(metrics, field) for field in HEADINGS]
-
     near = [name for name in results.by_defect if name in NEAR_DISTRIBUTION]
     foreign = [name for name in results.by_defect if name not in NEAR_DISTRIBUTION]
     groups = {
-        "All defects": ["all"],
-        "Foreign to the surface": foreign,
-        "Near its normal look (in-distribution parts, wrongly arranged)": near,
+        "All defects": {"all": results.overall},
+        "Foreign to the surface": _of_group(results, foreign),
+        "Near its normal look (in-distribution parts, wrongly arranged)": _of_group(results, near),
     }
     return [
-        MetricsTable(caption, columns, {name: values(name) for name in names})
-        for caption, names in groups.items()
-        if names
+        MetricsTable(
+            caption,
+            list(HEADINGS.values()),
+            {name: [getattr(metrics, field) for field in HEADINGS] for name, metrics in group.items()},
+        )
+        for caption, group in groups.items()
     ]
+
+
+def _of_group(results: Results, kinds: list[str]) -> dict[str, Metrics]:
+    """The metrics of some kinds of defects, together and each."""
+    return {"together": metrics_of_kinds(results, kinds), **{kind: results.by_defect[kind] for kind in kinds}}
 
 
 def _rows(detector: Detector, table: Table) -> list[Row]:

@@ -1,7 +1,7 @@
 """Statistics: against scikit-learn, SciPy's bootstrap, closed forms, and coverage in simulations."""
 
 import math
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from outcomes import results_of
+from subspect.datasets.table import NORMAL
 from subspect.evaluation.metrics import image_metrics, pixel_metrics
 from subspect.evaluation.results import HEADINGS
 from subspect.evaluation.statistics import (
@@ -17,6 +18,7 @@ from subspect.evaluation.statistics import (
     image_metrics_of,
     in_order_of,
     intervals,
+    metrics_of_kinds,
     resample,
 )
 
@@ -161,6 +163,22 @@ def test_pixel_replicates_are_the_exact_metrics_of_repeated_images():
         np.testing.assert_allclose(found[3:], exact, atol=0.003)
     for name, (low, high) in zip(HEADINGS, intervals(replicates), strict=True):
         assert 0 <= low <= high <= 1, name
+
+
+def test_metrics_of_some_kinds_leave_the_other_defects_out():
+    maps, masks = noisy_maps(30, 1.0, seed=3)
+    truth = np.array([mask.any() for mask in masks])
+    results = results_of([m.max() for m in maps], truth, maps, masks)
+    kinds = np.where(truth, np.array(["hole", "warp", "stain"])[np.arange(30) % 3], NORMAL)
+    results = replace(
+        results, rows=tuple(replace(row, defect=kind) for row, kind in zip(results.rows, kinds, strict=True))
+    )
+    found = astuple(metrics_of_kinds(results, ["hole", "stain"]))
+    kept = np.flatnonzero(kinds != "warp")
+    exact = image_metrics([maps[i].max() for i in kept], truth[kept])
+    np.testing.assert_allclose(found[:3], exact, rtol=1e-12)
+    exact = pixel_metrics([maps[i] for i in kept], [masks[i] for i in kept])
+    np.testing.assert_allclose(found[3:], exact, atol=0.003)  # the bins' error, as above
 
 
 def test_comparing_a_detector_with_itself_finds_nothing_in_any_order():

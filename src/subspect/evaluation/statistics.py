@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from subspect.datasets.table import NORMAL
 from subspect.evaluation.histograms import pixel_metrics_of
-from subspect.evaluation.results import HEADINGS, Results
+from subspect.evaluation.results import HEADINGS, Metrics, Results
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -130,6 +130,15 @@ def image_metrics_of(scores: npt.ArrayLike, anomalous: npt.ArrayLike, times: npt
     metrics = np.stack([auroc, average_precision, f1], axis=1)
     metrics[((positives == 0) | (negatives == 0))[:, 0]] = np.nan
     return metrics
+
+
+def metrics_of_kinds(results: Results, kinds: Sequence[str]) -> Metrics:
+    """The metrics of some kinds of defects together, against the normal images; pixel metrics from counts."""
+    counted = np.array([[row.defect in (NORMAL, *kinds) for row in results.rows]], dtype=np.float64)
+    anomalous = np.array([row.defect != NORMAL for row in results.rows])
+    of_images = image_metrics_of(np.array([row.score for row in results.rows]), anomalous, counted)
+    of_pixels = pixel_metrics_of(results.pixels, counted[:, results.pixels.rows])
+    return Metrics(*of_images[0].tolist(), *of_pixels[0].tolist())
 
 
 def bootstrap(results: Results, count: int = RESAMPLES, seed: int = 0) -> FloatArray:
