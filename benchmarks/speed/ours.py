@@ -179,7 +179,7 @@ def _build(method: str, preset: str, size: int) -> Detector:
     detector = find_method(method).build(replace(find_preset(method, preset), image_size=(size, size)))
     if (method, preset) == ("dsr", "fast"):
         detector.start(None)
-    if isinstance(detector, Padim):  # a factor a position, as once fitted: before, one stands for all, and is slow
+    if isinstance(detector, Padim):  # a factor a position, as once fitted; one that stands for all is slow
         detector.distributions.factor = detector.distributions.factor.contiguous()
     return detector
 

@@ -1,4 +1,4 @@
-"""InstanceNorms that PyTorch is given as GroupNorms: which of them exporters are told of, and what they compute."""
+"""InstanceNorms that PyTorch is given as GroupNorms: which ones exporters are told of, what they compute."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ class Norms(nn.Module):
 
 def exported(*norms):
     images = torch.randn(3, 4, 6, 5, generator=torch.Generator().manual_seed(0)) * 3 + 1
-    dynamic = ({axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)},)
+    dynamic = (dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC),)
     return images, torch.export.export(Norms(*norms).eval(), (images,), dynamic_shapes=dynamic)
 
 

@@ -29,10 +29,10 @@ TOLERANCES: dict[Precision, Tolerance] = {
 }
 """Float32 differs by the order of its sums, 1e-6 and less. But where two codes of a codebook are equally near,
 rounding decides which one is taken, and the map around that place follows: hence 1e-3, and no bound on a single
-pixel. Float16 carries 11 bits, so that one operation rounds by up to 5e-4; some twenty layers with norms in between
-add up to some ten times that. Bfloat16 carries 8 bits, and int8 has 256 levels for the whole range of a layer's
-values; the bound on their scores keeps out exports that went wrong rather than ones that are coarse: verdicts are
-what counts there, and the report lists those that changed."""
+pixel. Float16 carries 11 bits, so that one operation rounds by up to 5e-4; some twenty layers with norms in
+between add up to some ten times that. Bfloat16 carries 8 bits, and int8 has 256 levels for the whole range of a
+layer's values; the bound on their scores keeps out exports that went wrong rather than ones that are coarse:
+verdicts are what counts there, and the report lists those that changed."""
 
 _MISSING: dict[tuple[Format, Precision], str] = {
     ("onnx", "bfloat16"): "ONNX Runtime has no bfloat16 convolution for processors, so it could not be checked",

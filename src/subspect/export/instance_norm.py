@@ -1,7 +1,7 @@
 """InstanceNorm in graphs for other runtimes, which DSR writes as a GroupNorm of one channel a group.
 
-PyTorch is faster so; but exporters make of it a reshaping around the norm, for which OpenVINO laid every map out
-anew: 30 % of the time of DSR's preset ``paper``.
+PyTorch is faster so; but exporters make of it a reshaping around the norm, for which OpenVINO laid every map
+out anew: 30 % of the time of DSR's preset ``paper``.
 """
 
 from __future__ import annotations

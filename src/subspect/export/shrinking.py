@@ -26,8 +26,8 @@ def resize_antialiased(images: Tensor, size: tuple[int, int]) -> Tensor:
 def _taps(before: int, after: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """For each new pixel along a side the old ones that it is made of and their weights, ``(after, taps)``.
 
-    Places and the triangles' heights are whole numbers, in units of 1 / (2·after) of an old pixel: OpenVINO would
-    round places to bfloat16, eight bits, where it computes in that.
+    Places and the triangles' heights are whole numbers, in units of 1 / (2·after) of an old pixel: OpenVINO
+    would round places to bfloat16, eight bits, where it computes in that.
     """
     number = 2 * (before // after) + 4  # as many as ever needed; those beyond the triangle weigh nothing
     new, taps = (torch.arange(length, device=like.device) for length in (after, number))
