@@ -18,10 +18,10 @@ def test_nothing_given_is_the_preset():
 
 def test_single_settings_replace_only_themselves():
     configured = configure(
-        FAST, settings=["simulation.nearest_share=0.1", "image_size=[640, 232]", "refine=false"]
+        FAST, settings=["simulation.nearest_share=0.1", "image_size=[640, 232]", "refine=true"]
     )
     simulation = replace(FAST.simulation, nearest_share=0.1)
-    assert configured == replace(FAST, simulation=simulation, image_size=(640, 232), refine=False)
+    assert configured == replace(FAST, simulation=simulation, image_size=(640, 232), refine=True)
     assert configured.image_size == (640, 232)
 
 
@@ -90,14 +90,15 @@ def test_yaml_shows_every_field():
 
 
 def test_a_length_in_steps_is_shared_as_before():
-    shortened = FAST.with_steps(440)
+    refining = replace(FAST, refine=True)
+    shortened = refining.with_steps(440)
     stages = (shortened.detection_stage, shortened.upsampling_stage)
     assert [stage.steps for stage in stages] == [400, 40]
     assert [stage.warmup for stage in stages] == [30, 10]  # Adam's needs; a quarter at most
     assert replace(
         shortened, detection_stage=FAST.detection_stage, upsampling_stage=FAST.upsampling_stage
-    ) == FAST  # fmt: skip
-    smallest = FAST.with_steps(1)
+    ) == refining  # fmt: skip
+    smallest = refining.with_steps(1)
     assert (smallest.detection_stage.steps, smallest.upsampling_stage.steps) == (1, 1)
 
 
@@ -137,8 +138,8 @@ def test_a_stage_follows_the_gradient_at_a_rate_that_never_falls_below_zero(sett
 
 
 def test_without_refinement_all_steps_are_those_of_stage_2():
-    config = replace(FAST, refine=False).with_steps(77)
+    config = FAST.with_steps(77)
     assert config.detection_stage.steps == 77
     assert config.upsampling_stage == FAST.upsampling_stage
-    both = FAST.with_steps(1000)
+    both = replace(FAST, refine=True).with_steps(1000)
     assert both.detection_stage.steps + both.upsampling_stage.steps == 1000
