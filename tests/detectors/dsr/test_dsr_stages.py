@@ -344,6 +344,8 @@ def test_without_refinement_there_is_no_stage_3_and_the_map_is_m(table):
     detector = build(replace(DSR, refine=False)).eval()
     images = images_of(table, detector, 0)
     assert [stage.name for stage in detector.stages(images, 0)] == ["normal_codes", "detection"]
+    assert not hasattr(detector, "upsampling")
+    assert {"detection"} <= set(detector.exact) <= dict(detector.named_modules()).keys()
     refined = [stage.name for stage in build().stages(images, 0)]
     assert refined == ["normal_codes", "detection", "upsampling"]
     with torch.no_grad():

@@ -128,7 +128,7 @@ class DsrConfig(DetectorConfig):
         detection_width: Channels of the detection module's first level.
         upsampling_width: Channels of the upsampling module's first level.
         refine: Whether there is an upsampling module. The paper has one, and without is its ablation; ``fast``
-            has none, since it cost outlines more often than it helped (docs/experiments.md).
+            has none, since it cost outlines or changed nothing (docs/experiments.md).
         training_crop: Side of the square crops trained on, a multiple of 32; None trains on whole images.
         feature_loss_weight: Of the squared error of the restricted features, with ``light`` in units of the
             codes' variance; 0 is an ablation.
