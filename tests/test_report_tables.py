@@ -243,7 +243,7 @@ def test_images_are_chosen_by_score():
     ("method", "preset", "settings", "grid", "expected"),
     [
         ("padim", "fast", [], "", "padim: preset fast"),  # without a grid nothing records the preset
-        ("dsr", "fast", ["detection_stage.steps=149600"], "", "dsr: preset fast"),
+        ("dsr", "fast", ["detection_stage.steps=100000"], "", "dsr: preset fast"),
         ("dsr", "paper", [], "", ""),
         ("dsr", "paper", [], "paper", ""),
         (
