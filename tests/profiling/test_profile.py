@@ -12,7 +12,7 @@ from subspect.cli import main
 from subspect.detectors.config import StageConfig
 from subspect.detectors.registry import METHODS
 from subspect.profiling import inference, peak
-from subspect.profiling.profiling import ProfileOptions, profile_detector
+from subspect.profiling.profiling import ProfileOptions, profile_detector, untrained_detector
 from subspect.profiling.training_step import profile_stage
 from subspect.spans import Span
 from subspect.storage import save_detector
@@ -96,6 +96,13 @@ def test_every_method_has_a_profile_that_adds_up(method, tmp_path):
         assert all(row.part.seconds >= 0 for row in step.rows)
     assert bool(steps) == (method != "padim")
     assert ("statistics" in result.skipped) == (method == "padim")
+
+
+def test_an_untrained_padim_takes_the_memory_of_a_fitted_one():
+    factor = untrained_detector("padim", TINY["padim"]).distributions.factor
+    positions, channels, _ = factor.shape
+    assert factor.untyped_storage().nbytes() == 4 * positions * channels**2
+    assert torch.equal(factor[-1], torch.eye(channels) * 0.1)
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path, capsys):

@@ -68,9 +68,12 @@ def trained_detector(folder: Path, image_size: tuple[int, int] | None) -> Detect
 
 
 def untrained_detector(method: str, config: DetectorConfig) -> Detector:
-    """A detector with random weights, always the same ones."""
+    """A detector with random weights, always the same ones, in the memory that a trained one takes."""
     torch.manual_seed(0)
-    return find_method(method).build(config)
+    detector = find_method(method).build(config)
+    # PaDiM has one factor for all positions until it learns, which would be copied at every call.
+    detector.load_state_dict(detector.state_dict())
+    return detector
 
 
 def profile_detector(detector: Detector, name: str, options: ProfileOptions) -> DetectorProfile:
