@@ -112,6 +112,16 @@ def test_16_bit_rgba_tiff(tmp_path):
     assert_reads(tmp_path / "a.tif", DEEP / 65535)
 
 
+def test_16_bit_rgb_tiff_compressed_by_what_another_package_reads(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", DEEP, photometric="rgb")
+    whole = (tmp_path / "a.tif").read_bytes()
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages[0].tags["Compression"].valueoffset
+    (tmp_path / "a.tif").write_bytes(whole[:place] + struct.pack("<H", 5) + whole[place + 2 :])
+    with pytest.raises(ImageError, match=r"a\.tif: .*compressed by LZW; save it uncompressed .*imagecodecs"):
+        images.decode(tmp_path / "a.tif")
+
+
 def test_16_bit_colour_png_is_refused_rather_than_cut_to_8(tmp_path):
     grey_and_alpha = DEEP[..., :2]
     for kind, pixels in ((2, DEEP), (4, grey_and_alpha)):
@@ -147,6 +157,8 @@ def test_exif_rotation(tmp_path, orientation):
     tag = (274, "H", 1, orientation, True)
     tifffile.imwrite(tmp_path / "a.tif", DEEP, photometric="rgb", extratags=[tag])
     assert_reads(tmp_path / "a.tif", turned_upright(DEEP, orientation) / 65535)
+    Image.fromarray(GREY).save(tmp_path / "grey.tif", tiffinfo={274: orientation})  # uncompressed
+    assert_reads(tmp_path / "grey.tif", turned_upright(GREY, orientation) / 255)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
@@ -289,6 +301,17 @@ def test_find_images_in_natural_order_without_hidden_files(tmp_path):
     (tmp_path / "folder.png").mkdir()
     found = [path.relative_to(tmp_path).as_posix() for path in images.find_images(tmp_path)]
     assert found == ["2.PNG", "10.png", "a/x.webp", "b/1.Tiff"]
+
+
+def test_linked_folders_are_searched_once_and_never_in_circles(tmp_path):
+    for name in ("data/1.png", "elsewhere/2.png", "elsewhere/deep/3.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/twice").symlink_to(tmp_path / "elsewhere/deep")
+    (tmp_path / "elsewhere/deep/back").symlink_to(tmp_path / "data")
+    found = [path.relative_to(tmp_path).as_posix() for path in images.find_images(tmp_path / "data")]
+    assert found == ["data/1.png", "data/linked/2.png", "data/linked/deep/3.png"]
 
 
 def test_a_hidden_folder_above_hides_nothing(tmp_path):

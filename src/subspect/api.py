@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from subspect.datasets.pictures import normal_pictures_in
 from subspect.detectors.registry import find_preset
 from subspect.evaluation.evaluating import evaluate as evaluate_detector
 from subspect.evaluation.results import Protocol, Results
-from subspect.images import find_images
 from subspect.inspection.inspecting import Inspector
 from subspect.inspection.prediction import DetectorInspector
 from subspect.runs.data import DataOptions, read_test_table
@@ -94,7 +94,8 @@ def calibrate(
 
     Args:
         detector: Folder of a saved detector, or of the run that made it.
-        pictures: Files of normal ones that it was not trained on, or the folder that holds them.
+        pictures: Files of normal ones that it was not trained on, or the folder that holds them; of a folder
+            with defective ones beside, as `train` takes it, the normal ones count.
         output: Folder of the new detector.
         tile: Side, or height and width, of the tiles that pictures are looked at in from now on; None leaves it
             as it is.
@@ -122,11 +123,11 @@ def calibrate(
 
 
 def _picture_files(pictures: str | Path | Sequence[str | Path]) -> list[Path]:
-    """Files as they are given, or those in a folder."""
+    """Files as they are given, or the normal ones in a folder."""
     if not isinstance(pictures, (str, Path)):
         return [Path(picture) for picture in pictures]
     path = Path(pictures)
-    return find_images(path) if path.is_dir() else [path]
+    return normal_pictures_in(path) if path.is_dir() else [path]
 
 
 def evaluate(

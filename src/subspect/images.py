@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tifffile import TiffFile
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-MASK_FOLDERS = frozenset({"masks", "ground_truth"})
+MASK_FOLDERS = ("masks", "mask", "ground_truth")
 PIXEL_LIMIT = 200_000_000
 
 # Only these decoders are ever tried, whatever a file says it is: Pillow's others (some of which start
@@ -22,6 +24,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # TIFF tags.
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274
 _WHITE_IS_ZERO = 0
+_TIFF_COMPRESSIONS = ("NONE", "DEFLATE", "ADOBE_DEFLATE", "LZMA")  # that tifffile reads by itself
 _PNG_DEPTH = 24  # where a PNG says how many bits a channel has
 
 # Pillow refuses twice its own limit while opening, which is below PIXEL_LIMIT as it comes.
@@ -98,7 +101,8 @@ def decode(path: Path) -> Decoded:
     """
     _check_file(path)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        # Given a path, Pillow maps uncompressed TIFFs into memory, with wrong sides if they are to be turned.
+        with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
             _check_size(path, image.width, image.height)
             mode = image.mode
             if _is_deep_colour_png(path, image):
@@ -129,13 +133,21 @@ def resize_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bo
 def find_images(folder: Path) -> list[Path]:
     """All image files in a folder and below, in natural order (``2.png`` before ``10.png``).
 
-    Endings count in any case; hidden files and folders are left out.
+    Endings count in any case; hidden files and folders are left out. Linked folders are followed, each folder
+    once.
     """
-    found = [path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    visible = [
-        path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
-    return sorted(visible, key=natural_order)
+    found = (path for path in _visible_files(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted((path for path in found if path.is_file()), key=natural_order)
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    seen = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and real not in seen)
+        if real not in seen:
+            yield from (Path(place, name) for name in names if not name.startswith("."))
+        seen.add(real)
 
 
 def is_in_masks(path: Path, folder: Path) -> bool:
@@ -193,6 +205,11 @@ def _tiff_pixels(path: Path) -> NDArray[np.uint16] | None:
     """First page of a TIFF with 16 bits in several channels; None if it is neither grey nor RGB."""
     with TiffFile(path) as file:
         page: Any = file.pages[0]
+        if page.compression.name not in _TIFF_COMPRESSIONS and find_spec("imagecodecs") is None:
+            raise ImageError(
+                f"{path}: 16 bits a channel compressed by {page.compression.name}; save it uncompressed or with"
+                " deflate, or pip install imagecodecs"
+            )
         pixels: NDArray[np.uint16] = page.asarray()
         orientation = page.tags.valueof(_ORIENTATION, 1)
     if page.photometric.name not in {"RGB", "MINISBLACK"} or pixels.ndim != 3:

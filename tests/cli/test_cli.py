@@ -189,6 +189,7 @@ def test_several_categories_are_trained_into_folders_of_their_own(products, tmp_
     assert_fails(words, capsys, "detector exists already")
     before = {category: (path.stat().st_mtime_ns, load_file(path)) for category, path in weights.items()}
     weights["nut"].parent.rename(tmp_path / "nut")
+    assert_fails([*words, "--resume", "--seed=7"], capsys, "runs/bolt holds another run", "seed was 0, now 7")
     code, out, _ = said([*words, "--resume"], capsys)
     assert code == 0
     assert "bolt is finished" in out

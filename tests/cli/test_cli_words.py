@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from functools import partial
 
 import pytest
 
 from subspect.cli import main
-from subspect.cli.values import image_size, picture_files, samples_in
+from subspect.cli.values import image_size, picture_files
+from subspect.datasets.pictures import normal_pictures_in, pictures_in
+from subspect.datasets.reading import LayoutError
 from tiny import write_data_set, write_pictures
 
 
@@ -25,40 +26,32 @@ def test_image_sizes_that_are_none_are_refused(text):
         image_size(text)
 
 
-def test_masks_are_no_pictures(tmp_path, caplog):
+def test_masks_and_defects_are_no_normal_pictures(tmp_path, caplog):
     write_data_set(tmp_path / "data", normal=2, defective=1)
     (tmp_path / "data/masks").rename(tmp_path / "data/Masks")
     caplog.set_level("INFO")
     names = {
-        "all": picture_files([tmp_path / "data"]),
-        "samples": picture_files([tmp_path / "data"], partial(samples_in, normal=False)),
-        "normal": picture_files([tmp_path / "data"], partial(samples_in, normal=True)),
-        "asked for": picture_files([tmp_path / "data/Masks"]),
+        "all": picture_files([tmp_path / "data"], pictures_in),
+        "normal": picture_files([tmp_path / "data"], normal_pictures_in),
+        "asked for": picture_files([tmp_path / "data/Masks"], pictures_in),
     }
     found = {
         key: [path.relative_to(tmp_path / "data").as_posix() for path in paths] for key, paths in names.items()
     }
     normal = ["normal/00.png", "normal/01.png"]
-    assert found == {
-        "all": ["defective/00.png", *normal],
-        "samples": [*normal, "defective/00.png"],
-        "normal": normal,
-        "asked for": ["Masks/00.png"],
-    }
+    assert found == {"all": ["defective/00.png", *normal], "normal": normal, "asked for": ["Masks/00.png"]}
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-        "1 of 4 images left out (masks)",
         "1 of 4 images left out (masks)",
         "2 of 4 images left out (masks, defective ones)",
     ]
 
 
-def test_masks_are_left_out_of_folders_of_other_layouts(tmp_path):
+def test_where_nothing_says_what_is_normal_all_pictures_or_none_are_taken(tmp_path):
     for folder in ("good", "normal", "test/scratch", "Ground_Truth/scratch"):  # two folders of normal ones
         write_pictures(tmp_path / folder, 1)
-    for given in (True, False):
-        found = samples_in(tmp_path, normal=given)
-        assert [path.parent.name for path in found] == ["good", "normal", "scratch"]
-        assert "Ground_Truth" not in str(found[2])
+    assert [path.parent.name for path in pictures_in(tmp_path)] == ["good", "normal", "scratch"]
+    with pytest.raises(LayoutError, match="good, normal say the same"):
+        normal_pictures_in(tmp_path)
 
 
 def test_words_that_cannot_be_are_named_with_the_usage(capsys):
@@ -136,4 +129,4 @@ def test_a_failure_is_one_line_and_exit_code_1(tmp_path):
 def test_a_list_of_files_may_come_from_windows_and_have_blanks(tmp_path):
     pictures = write_pictures(tmp_path / "my pictures", 2)
     (tmp_path / "list.txt").write_bytes(f"\ufeff{pictures[0]}\r\n \r\n{pictures[1]} \r\n".encode())
-    assert picture_files([tmp_path / "list.txt"]) == pictures
+    assert picture_files([tmp_path / "list.txt"], pictures_in) == pictures

@@ -1,6 +1,7 @@
 import logging
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from subspect.datasets.checks import check_table, usable
+from subspect.datasets.loading import check_annotated
 from subspect.datasets.table import Sample, Table
 from subspect.images import ImageError
 
@@ -144,6 +146,18 @@ def test_missing_and_empty_masks_are_worth_a_look_but_stop_nothing(tmp_path, goo
     assert "no mask" in report.warnings[0].what
     assert "empty" in report.warnings[1].what
     assert report.trainable
+
+
+def test_masks_of_labels_instead_of_grey_values_are_named(tmp_path, good, caplog):
+    labels = tmp_path / "labels.png"
+    Image.fromarray(np.ones((8, 10), dtype=np.uint8)).save(labels)
+    sample = Sample(save(tmp_path / "bad.png", seed=7), "test", "bolts", "dent", (labels,))
+    table = table_of(tmp_path, *good, sample)
+    assert usable(table, skip_unreadable=False) == table
+    said = "the mask is empty: its values reach 1, and those above 127 are defective"
+    assert f"1 masks mark nothing: {labels}: {said}" in caplog.text
+    with pytest.raises(ValueError, match=r"mark nothing, nowhere above 127: .*labels\.png"):
+        check_annotated([replace(sample, split="train")])
 
 
 def test_duplicates_across_splits(tmp_path, good):

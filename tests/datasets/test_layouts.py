@@ -194,6 +194,22 @@ def test_a_folder_with_defective_images(tmp_path, normal, defective):
     assert any(other != table.samples for other in others)
 
 
+@pytest.mark.parametrize("masks", ["masks", "Mask", "ground_truth"])
+def test_masks_are_never_taken_for_normal_images(tmp_path, masks):
+    make(tmp_path, "1.png", "2.png", "bad/3.png", f"{masks}/3.png")
+    table = read_table(tmp_path, "folder")
+    assert {s.path.name for s in table.select(anomalous=False)} == {"1.png", "2.png"}
+    assert rows(table.select(anomalous=True)) == {
+        ("bad/3.png", "test", tmp_path.name, "defective", (f"{masks}/3.png",))
+    }
+
+
+def test_a_mask_of_no_image(tmp_path):
+    make(tmp_path, "good/1.png", "bad/1.png", "masks/_mask1.png")
+    with pytest.raises(LayoutError, match=r"masks/_mask1\.png: a mask is named like its image"):
+        read_table(tmp_path, "folder")
+
+
 def test_the_last_normal_image_of_a_folder_stays_in_training(tmp_path):
     make(tmp_path, "normal/1.png", "bad/1.png")
     assert Counter((s.split, s.anomalous) for s in read_table(tmp_path, "folder")) == {

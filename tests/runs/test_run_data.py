@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from subspect.datasets.table import Table
-from subspect.runs.data import DataOptions, digests_not_to_judge, held_out_images, read_test_table
+from subspect.runs.data import (
+    DataOptions,
+    digests_held_out,
+    digests_not_to_judge,
+    held_out_images,
+    read_test_table,
+)
 from subspect.runs.run import RunOptions, train
 from subspect.storage import read_description
 from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model, write_pictures
@@ -15,7 +21,9 @@ from tiny import DSR, QUIET, tiny_run, write_data_set, write_latent_model, write
 
 def provenance_of(data: DataOptions) -> dict[str, object]:
     """What a training on these data records, without the training."""
-    return {"run": {"data": asdict(data)}, "not_to_judge": digests_not_to_judge(data.read())}
+    table = data.read()
+    digests = {"held_out": digests_held_out(table), "not_to_judge": digests_not_to_judge(table)}
+    return {"run": {"data": asdict(data)}, **digests}
 
 
 def contents(samples: Table) -> set[bytes]:
@@ -70,10 +78,21 @@ def test_images_held_out_are_found_again(tmp_path):
     held_out = [sample.path for sample in table.select(split="calibration")]
     assert len(held_out) == 3
     assert held_out_images(provenance) == held_out
+    write_pictures(tmp_path / "new", 5, seed=7)
+    for path in (tmp_path / "new").iterdir():  # the split would be another one now
+        path.rename(tmp_path / "data/normal" / f"new{path.name}")
+    assert held_out_images(provenance) == held_out
     held_out[0].write_bytes(next(iter(table.select(split="test"))).path.read_bytes())
     assert held_out_images(provenance) == held_out[1:]  # one is no longer what it was
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     assert held_out_images(provenance) == held_out_images({}) == []
+
+
+def test_one_image_leaves_none_for_the_threshold(tmp_path):
+    write_pictures(tmp_path / "data", 1)
+    with pytest.raises(ValueError, match=r"no image of .*data can be held out to set the threshold"):
+        DataOptions(str(tmp_path / "data"), "folder").read()
+    assert len(DataOptions(str(tmp_path / "data"), "folder", calibration_fraction=0.0).read()) == 1
 
 
 def test_a_copy_of_a_training_image_is_left_out_under_any_name(tmp_path, caplog):

@@ -170,7 +170,7 @@ def test_several_categories_need_a_choice(tmp_path):
         Image.fromarray(np.zeros((64, 64), np.uint8)).save(folder / "0.png")
     with pytest.raises(ValueError, match="choose --category from bolt, nut"):
         DataOptions(str(tmp_path), "mvtec_ad").read()
-    assert DataOptions(str(tmp_path), "mvtec_ad", "nut").read().categories == ("nut",)
+    assert DataOptions(str(tmp_path), "mvtec_ad", "nut", calibration_fraction=0.0).read().categories == ("nut",)
 
 
 def test_broken_files_are_listed_before_training_or_left_out(trained, tmp_path, caplog):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from subspect.devices import true_float32
-from subspect.training.options import FitOptions, steps_between
+from subspect.training.options import FitOptions, check_options, steps_between
 
 
 def fail_inside():
@@ -25,3 +25,11 @@ def test_checkpoints_come_as_asked_for_or_as_suits_the_accelerator():
     processor = FitOptions(accelerator="cpu")
     assert steps_between(None, processor) == 200
     assert steps_between(7, processor) == 7
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-true", "transformer-engine"])
+def test_what_no_training_runs_in_is_refused_before_it(precision):
+    with pytest.raises(
+        ValueError, match=f"no precision '{precision}' to train in; there are: auto, 32-true, bf16"
+    ):
+        check_options(FitOptions(accelerator="cpu", precision=precision))

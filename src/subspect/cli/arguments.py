@@ -79,7 +79,7 @@ def add_machine(parser: ArgumentParser) -> None:
     """What a training runs on."""
     parser.add_argument("--accelerator", type=str, default="auto", help="auto, cpu, gpu, ...")
     parser.add_argument("--devices", type=int, default=1, help="how many; several train by DDP")
-    parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true, bf16-mixed, ...")
+    parser.add_argument("--precision", type=str, default="auto", help="auto, 32-true or bf16-mixed")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 

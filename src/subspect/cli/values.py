@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +11,6 @@ from jsonargparse import Namespace
 if TYPE_CHECKING:
     from subspect.tiling import Tiling
     from subspect.training.options import FitOptions
-
-logger = logging.getLogger("subspect")
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -73,45 +70,12 @@ def on_ray(given: Namespace) -> bool:
     return bool(given.executor == "ray")
 
 
-def pictures_in(folder: Path) -> list[Path]:
-    """The images in a folder and below, but for masks; says how many were left out."""
-    from subspect.images import find_images, is_in_masks
-
-    found = find_images(folder)
-    return _kept_of(found, [path for path in found if not is_in_masks(path, folder)], folder, "masks")
-
-
-def samples_in(folder: Path, *, normal: bool) -> list[Path]:
-    """The images of a folder, or its normal ones, as training would read it (layout ``folder``).
-
-    Of a folder that training would refuse, all images but masks.
-    """
-    from subspect.datasets.folder import read_folder
-    from subspect.datasets.reading import LayoutError
-    from subspect.images import find_images, is_in_masks
-
-    try:
-        samples = read_folder(folder, seed=0).samples
-    except LayoutError:
-        return pictures_in(folder)
-    wanted = [sample.path for sample in samples if not (normal and sample.anomalous)]
-    kept = [path for path in wanted if not is_in_masks(path, folder)]
-    return _kept_of(find_images(folder), kept, folder, "masks, defective ones" if normal else "masks")
-
-
-def _kept_of(found: Sequence[Path], kept: list[Path], folder: Path, what: str) -> list[Path]:
-    """Those kept, after saying how many of a folder's images were left out."""
-    if left_out := len(found) - len(kept):
-        logger.info("%s: %d of %d images left out (%s)", folder, left_out, len(found), what)
-    return kept
-
-
-def picture_files(given: Sequence[Path], in_folder: Callable[[Path], list[Path]] = pictures_in) -> list[Path]:
+def picture_files(given: Sequence[Path], in_folder: Callable[[Path], list[Path]]) -> list[Path]:
     """The files named, those in the folders named, and those that the ``.txt`` files named name, a line each.
 
     Args:
         given: Files, folders, and lists of both.
-        in_folder: What is taken of a folder.
+        in_folder: What is taken of a folder, see `subspect.datasets.pictures`.
 
     Raises:
         FileNotFoundError: Something named does not exist; the message lists all such.

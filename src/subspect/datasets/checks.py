@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as TextTable
 
+from subspect.datasets.reading import listed
 from subspect.datasets.table import Sample, Split, Table
 from subspect.files import content_digest
 from subspect.images import ImageError, decode, read_mask
@@ -120,6 +121,7 @@ def usable(table: Table, *, skip_unreadable: bool) -> Table:
         ValueError: Without them, a category has no normal training images left.
     """
     findings = _in_parallel(_examine, table.samples)
+    _warn_of_empty_masks(table, findings)
     errors = [problem for finding in findings for problem in finding.errors]
     if not errors:
         return table
@@ -132,6 +134,16 @@ def usable(table: Table, *, skip_unreadable: bool) -> Table:
     kept = table.with_samples(s for s, finding in zip(table, findings, strict=True) if not finding.errors)
     _check_normals_left(table, kept)
     return kept
+
+
+def _warn_of_empty_masks(table: Table, findings: Sequence[_Finding]) -> None:
+    """Names the masks that mark nothing; that a defect has no mask is usual."""
+    pairs = zip(table, findings, strict=True)
+    empty = [
+        found for sample, finding in pairs for found in finding.warnings if found.path in sample.mask_paths
+    ]
+    if empty:
+        logger.warning("%d masks mark nothing: %s", len(empty), listed(empty))
 
 
 def _check_normals_left(before: Table, after: Table) -> None:
@@ -170,8 +182,15 @@ def _examine_masks(sample: Sample, size: tuple[int, int] | None) -> _Finding:
             what = f"the mask is {_size_text(mask.shape)}, its image {_size_text(size)}"
             errors.append(Problem(path, what))
         if not mask.any():
-            warnings.append(Problem(path, "the mask is empty"))
+            warnings.append(Problem(path, _emptiness(path, sample.mask_level)))
     return _Finding(errors=tuple(errors), warnings=tuple(warnings))
+
+
+def _emptiness(path: Path, level: int) -> str:
+    """What is to be said of a mask that marks nothing."""
+    brightest = decode(path).pixels.max()
+    reason = f": its values reach {brightest}, and those above {level} are defective" if brightest else ""
+    return f"the mask is empty{reason}"
 
 
 def _problem(path: Path, error: ImageError) -> Problem:

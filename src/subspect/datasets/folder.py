@@ -15,12 +15,12 @@ from subspect.datasets.reading import (
     subfolders,
 )
 from subspect.datasets.table import Sample, Table
+from subspect.images import MASK_FOLDERS
 
 TREE = "images, or {normal,good}/, {defective,bad,anomalous}/ and masks/ with images in them"
 
 NORMAL_NAMES = ("normal", "good")
 DEFECTIVE_NAMES = ("defective", "bad", "anomalous")
-MASKS_NAMES = ("masks",)
 
 
 def read_folder(root: Path, seed: int) -> Table:
@@ -33,7 +33,8 @@ def read_folder(root: Path, seed: int) -> Table:
       of it names the kind of defect, which is otherwise ``defective``.
     - Masks, optional: ``ROOT/masks/NAME.png`` or ``NAME_mask.png`` (any image format; also ``_mask1``,
       ``_mask2``, which are united) belongs to the defective image called ``NAME``; with kinds of defects,
-      also ``ROOT/masks/KIND/NAME.png``. Grey values above 127 are defective.
+      also ``ROOT/masks/KIND/NAME.png``. Grey values above 127 are defective. The folder may be called ``mask``
+      or ``ground_truth``, too.
 
     These folders' names count in any case. Without defective images all normal ones are trained on; with
     them, a fifth of the normal ones, drawn by seed, is tested on together with all defective ones.
@@ -45,7 +46,7 @@ def read_folder(root: Path, seed: int) -> Table:
     Raises:
         LayoutError: Two folders of one purpose; images that belong nowhere; a mask that fits several images.
     """
-    normal, defective, masks = (_named(root, names) for names in (NORMAL_NAMES, DEFECTIVE_NAMES, MASKS_NAMES))
+    normal, defective, masks = (_named(root, names) for names in (NORMAL_NAMES, DEFECTIVE_NAMES, MASK_FOLDERS))
     normals = _normal_images(root, normal, [folder for folder in (defective, masks) if folder])
     anomalous = list(_defective_samples(defective, masks, category_name(root))) if defective else []
     tested = draw_fifth(normals, seed) if anomalous else set()
@@ -69,7 +70,7 @@ def _normal_images(root: Path, normal: Path | None, others: list[Path]) -> list[
     if stray:
         raise LayoutError(
             f"{root}: {len(stray)} images are neither in {normal.name} nor in a folder of defective images"
-            f" ({', '.join(DEFECTIVE_NAMES)}) or of masks ({', '.join(MASKS_NAMES)}): {listed(stray)}"
+            f" ({', '.join(DEFECTIVE_NAMES)}) or of masks ({', '.join(MASK_FOLDERS)}): {listed(stray)}"
         )
     return outside
 

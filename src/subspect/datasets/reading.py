@@ -46,10 +46,15 @@ def masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
 
     A mask is called like its image, ``_mask`` and a number allowed behind (``3.png``, ``3_mask.png``,
     ``3_mask2.png`` all belong to ``3``); in a subfolder its name is the path, ``scratch/3``.
+
+    Raises:
+        LayoutError: A file is called ``_mask`` and nothing else.
     """
     masks: dict[str, tuple[Path, ...]] = {}
     for path in images_in(folder):
         stem = re.sub(r"_mask\d*$", "", path.stem)
+        if not stem:
+            raise LayoutError(f"{path}: a mask is named like its image, and this one names none; rename it")
         name = path.relative_to(folder).with_name(stem).as_posix()
         masks[name] = (*masks.get(name, ()), path)
     return masks

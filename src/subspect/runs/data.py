@@ -55,12 +55,23 @@ class DataOptions:
                 f" {', '.join(table.categories)}"
             )
         table = take_anomalies(usable(table, skip_unreadable=skip_unreadable), self.anomalies, self.seed)
-        return hold_out_calibration(table, self.calibration_fraction, self.seed)
+        table = hold_out_calibration(table, self.calibration_fraction, self.seed)
+        if self.calibration_fraction and not table.select(split="calibration"):
+            raise ValueError(
+                f"no image of {self.root} can be held out to set the threshold: its normal training images are"
+                " one, or all of one group; add some, or train without a threshold (--calibration-fraction 0)"
+            )
+        return table
 
 
 def digests_not_to_judge(table: Table) -> list[str]:
     """Hashes of the images that a detector must not be judged on: all but those of the test split."""
     return sorted(content_digest(sample.path) for sample in table if sample.split != "test")
+
+
+def digests_held_out(table: Table) -> list[str]:
+    """Hashes of the images that set a detector's threshold."""
+    return sorted(content_digest(sample.path) for sample in table.select(split="calibration"))
 
 
 def recorded_data(
@@ -132,25 +143,23 @@ def _check_rest(table: Table, judged: Table) -> None:
 
 
 def held_out_images(provenance: Mapping[str, Any]) -> list[Path]:
-    """Normal images that a run held out to set its threshold, as far as they are where they were, unchanged.
+    """Normal images that a run held out to set its threshold, as far as they are still in its data set.
 
-    Nothing is decoded. Where the data set has changed since, so may have its split: some may then be images
-    that the run was trained on, but none is one that it has not seen.
+    They are told by content; nothing is decoded.
 
     Args:
         provenance: Of ``detector.json``.
     """
-    recorded = provenance.get("run", {}).get("data")
-    if not recorded:
+    recorded, held_out = provenance.get("run", {}).get("data"), set(provenance.get("held_out", ()))
+    if not recorded or not held_out:
         return []
     data = DataOptions(**recorded)
     try:
         table = read_table(Path(data.root), data.layout, data.seed, data.category)
     except ValueError:  # it is gone, or a data set no more
         return []
-    held_out = hold_out_calibration(table, data.calibration_fraction, data.seed).select(split="calibration")
-    seen = set(provenance.get("not_to_judge", ()))
-    return [sample.path for sample in held_out if content_digest(sample.path) in seen]
+    normal = table.select(anomalous=False)
+    return [sample.path for sample in normal if content_digest(sample.path) in held_out]
 
 
 def split_text(table: Table) -> str:

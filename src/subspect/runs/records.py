@@ -70,11 +70,7 @@ class Claim:
             raise FileExistsError(
                 f"{self.folder} holds a run already: --resume continues it, or choose another --output"
             )
-        changed = differences(self.run, recorded)
-        if changed:
-            raise ValueError(
-                f"{self.folder} holds another run, which cannot be resumed as this one: {'; '.join(changed)}"
-            )
+        check_same(self.run, self.folder)
 
     @contextmanager
     def begun(self, images: Mapping[str, str], conditions: Mapping[str, Any]) -> Iterator[None]:
@@ -123,6 +119,18 @@ class Claim:
                 _spoken(conditions),
             )
         write_json(path, [*before, conditions])
+
+
+def check_same(run: Mapping[str, Any], folder: Path) -> None:
+    """Makes sure that a folder holds this run and no other.
+
+    Raises:
+        ValueError: It holds another; the message names every value that differs.
+    """
+    if changed := differences(run, folder / RECORD):
+        raise ValueError(
+            f"{folder} holds another run, which cannot be resumed as this one: {'; '.join(changed)}"
+        )
 
 
 def differences(values: Mapping[str, Any], recorded: Path) -> list[str]:

@@ -23,7 +23,7 @@ from subspect.detectors.registry import find_method
 from subspect.files import json_text
 from subspect.images import read_image
 from subspect.inspection.prediction import predict
-from subspect.runs.data import DataOptions, digests_not_to_judge, split_text
+from subspect.runs.data import DataOptions, digests_held_out, digests_not_to_judge, split_text
 from subspect.runs.records import Claim, check_output
 from subspect.runs.starting import take_weights
 from subspect.storage import DETECTOR, save_detector
@@ -167,6 +167,7 @@ def train(run: TrainingRun, output: Path, options: RunOptions) -> Detector:
             "run": run.to_dict(),
             "images": _counts(table),
             "started_from": origin.source,
+            "held_out": digests_held_out(table),
             "not_to_judge": sorted(origin.not_to_judge.union(digests_not_to_judge(table))),
         }
         save_detector(detector, output / DETECTOR, provenance)

@@ -10,6 +10,8 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+PRECISIONS = ("auto", "32-true", "bf16-mixed")
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -18,7 +20,8 @@ class FitOptions:
     Attributes:
         accelerator: ``auto``, ``cpu``, ``gpu``, ….
         devices: How many; several train by DDP.
-        precision: ``auto`` is bfloat16 where the hardware multiplies it fast, float32 elsewhere.
+        precision: One of ``PRECISIONS``; ``auto`` is bfloat16 where the hardware multiplies it fast, float32
+            elsewhere. Float16 is none: gradients are limited as they are, not as a loss scaler made them.
         checkpoint_every: Steps between checkpoints; what a kill can cost at most. None for what suits the
             accelerator: 200, or 2,000 on a GPU, whose steps are shorter.
         preview_every: Steps between preview pictures; None as above.
@@ -42,6 +45,8 @@ def check_options(options: FitOptions) -> None:
     asked = f"accelerator {options.accelerator}, devices {options.devices}, precision {options.precision}"
     if options.devices < 1:
         raise ValueError(f"a training needs at least one device, got {asked}")
+    if options.precision not in PRECISIONS:
+        raise ValueError(f"no precision {options.precision!r} to train in; there are: {', '.join(PRECISIONS)}")
     silence_adverts()
     try:
         L.Trainer(

@@ -322,6 +322,11 @@ def test_no_share_of_annotated_images_takes_none(table):
     assert [len(batch) for batch in stage.loader(0, 0, 1).batch_sampler] == [8] * stage.config.steps
 
 
+def test_annotated_images_have_no_place_in_batches_of_one(table):
+    with pytest.raises(ValueError, match="a batch_size of at least 2 in detection_stage, got 1"):
+        detection(table, configured(batch_size=1), 3)
+
+
 def test_all_of_a_batch_is_never_annotated(table):
     stage = detection(table, configured(batch_size=4, simulation={"annotated_share": 1.0}), 3)
     for batch in stage.loader(0, 0, 1).batch_sampler:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from subspect.cli.values import image_size, optional_size, picture_files, samples_in
+from subspect.cli.values import image_size, optional_size, picture_files
 
 if TYPE_CHECKING:
     from subspect.detectors.base import Detector
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
 def do_export(given: Namespace) -> int:
     """Writes a detector in the format of a runtime, and checks it."""
+    from subspect.datasets.pictures import normal_pictures_in, pictures_in
     from subspect.export.combinations import ExportOptions
     from subspect.export.exporting import export_detector
     from subspect.storage import find_detector, load_detector, read_description
@@ -25,8 +25,8 @@ def do_export(given: Namespace) -> int:
         given.format,
         given.precision,
         optional_size(given.size),
-        _pictures("--images", given.images),
-        _pictures("--normal-images", given.normal_images, normal=True),
+        _pictures("--images", given.images, pictures_in),
+        _pictures("--normal-images", given.normal_images, normal_pictures_in),
     )
     folder = find_detector(given.detector)
     export_detector(load_detector(folder), read_description(folder)["provenance"], given.output, options)
@@ -34,13 +34,13 @@ def do_export(given: Namespace) -> int:
     return 0
 
 
-def _pictures(option: str, named: Sequence[Path], *, normal: bool = False) -> tuple[Path, ...]:
-    """The pictures, or the normal ones, that an option names.
+def _pictures(option: str, named: Sequence[Path], in_folder: Callable[[Path], list[Path]]) -> tuple[Path, ...]:
+    """The pictures that an option names.
 
     Raises:
         ValueError: It names folders or lists without any.
     """
-    found = picture_files(named, partial(samples_in, normal=normal))
+    found = picture_files(named, in_folder)
     if named and not found:
         raise ValueError(f"{option}: no image files in {', '.join(map(str, named))}")
     return tuple(found)

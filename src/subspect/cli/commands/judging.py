@@ -101,7 +101,9 @@ def _evaluate_one(folder: Path, output: Path, given: Namespace) -> Results:
 
 def do_inspect(given: Namespace) -> int:
     """Inspects pictures, here or on a cluster."""
-    pictures = picture_files(given.pictures)
+    from subspect.datasets.pictures import pictures_in
+
+    pictures = picture_files(given.pictures, pictures_in)
     summary = (_inspect_on_ray if on_ray(given) else _inspect_here)(given, pictures)
     print(f"{summary.normal} normal, {summary.anomalous} anomalous, {summary.errors} could not be inspected")
     print(f"written: {summary.results}")
@@ -142,12 +144,13 @@ def _inspect_on_ray(given: Namespace, pictures: Sequence[Path]) -> InspectionSum
 
 def do_calibrate(given: Namespace) -> int:
     """Calibrates a detector anew."""
+    from subspect.datasets.pictures import normal_pictures_in
     from subspect.devices import available_device
     from subspect.runs.recalibration import recalibrate
 
     detector = recalibrate(
         given.detector,
-        picture_files(given.pictures),
+        picture_files(given.pictures, normal_pictures_in),
         given.output,
         tiling=chosen_tiling(given),
         false_alarm_rate=given.false_alarm_rate,

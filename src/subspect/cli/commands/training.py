@@ -4,38 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 
 from subspect.cli.answers import print_threshold
 from subspect.cli.values import chosen_tiling, fit_options, optional_size
 
+if TYPE_CHECKING:
+    from subspect.runs.run import TrainingRun
+
 
 def do_train(given: Namespace) -> int:
     """Trains a detector, or one of each category."""
     from subspect.datasets import read_table
-    from subspect.storage import DETECTOR
 
     categories = read_table(given.root, given.layout, given.seed, given.category).categories
     if len(categories) == 1:
-        _train_one(given.category, given.output, given)
+        _train_one(_run(given.category, given), given.output, given)
         return 0
-    for category in categories:
-        if given.resume and (given.output / category / DETECTOR).exists():
+    runs = {category: _run(category, given) for category in categories}
+    finished = _finished(runs, given.output) if given.resume else []
+    for category, run in runs.items():
+        if category in finished:
             print(f"{category} is finished")
         else:
-            _train_one(category, given.output / category, given)
+            _train_one(run, given.output / category, given)
     return 0
 
 
-def _train_one(category: str | None, output: Path, given: Namespace) -> None:
+def _finished(runs: Mapping[str, TrainingRun], output: Path) -> list[str]:
+    """The categories that have their detector already.
+
+    Raises:
+        ValueError: One was trained as another run than is asked for now.
+    """
+    from subspect.runs.records import check_same
+    from subspect.storage import DETECTOR
+
+    finished = [category for category in runs if (output / category / DETECTOR).exists()]
+    for category in finished:
+        check_same(runs[category].to_dict(), output / category)
+    return finished
+
+
+def _train_one(run: TrainingRun, output: Path, given: Namespace) -> None:
     """Trains the detector of one category."""
+    from subspect.runs.run import RunOptions, train
+    from subspect.storage import DETECTOR
+
+    resume = given.resume and (output == given.output or output.exists())
+    detector = train(run, output, RunOptions(fit_options(given), resume, given.skip_unreadable))
+    print_threshold(detector.calibration)
+    print(f"written: {output / DETECTOR}")
+
+
+def _run(category: str | None, given: Namespace) -> TrainingRun:
+    """What the command line asks to train on one category."""
     from subspect.detectors.registry import find_preset
     from subspect.runs.data import DataOptions
-    from subspect.runs.run import RunOptions, TrainingRun, configured, train
+    from subspect.runs.run import TrainingRun, configured
     from subspect.runs.starting import absolute_weights
-    from subspect.storage import DETECTOR
 
     config = configured(
         find_preset(given.method, given.preset),
@@ -53,7 +82,7 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
         calibration_fraction=given.calibration_fraction,
         anomalies=given.anomalies,
     )
-    run = TrainingRun(
+    return TrainingRun(
         given.method,
         config,
         data,
@@ -62,10 +91,6 @@ def _train_one(category: str | None, output: Path, given: Namespace) -> None:
         given.false_alarm_rate,
         textures=None if given.textures is None else str(given.textures.resolve()),
     )
-    resume = given.resume and (output == given.output or output.exists())
-    detector = train(run, output, RunOptions(fit_options(given), resume, given.skip_unreadable))
-    print_threshold(detector.calibration)
-    print(f"written: {output / DETECTOR}")
 
 
 def do_pretrain(given: Namespace) -> int:

@@ -123,10 +123,18 @@ class DetectionStage(_DsrStage):
         detector: Trained here.
         images: Training images of one category, anomalous ones with masks.
         seed: Decides everything random.
+
+    Raises:
+        ValueError: Annotated anomalous images would have no place in batches of one.
     """
 
     def __init__(self, detector: Dsr, images: TrainingImages, seed: int) -> None:
         super().__init__("detection", detector.config.detection_stage, detector, images, seed)
+        if images.anomalous_indices and self.simulation.annotated_share and self.config.batch_size < 2:
+            raise ValueError(
+                "annotated anomalous images are learnt from beside normal ones: that takes a batch_size of at"
+                f" least 2 in detection_stage, got {self.config.batch_size}"
+            )
 
     def trained(self) -> Sequence[nn.Module]:
         """Everything but the latent model and the upsampling module."""
@@ -138,9 +146,7 @@ class DetectionStage(_DsrStage):
     def loader(self, start_step: int, rank: int, world_size: int) -> DataLoader[Any]:
         """Normal images, and in each batch a share of annotated anomalous ones if there are any."""
         size = self.config.batch_size
-        annotated = 0
-        if self.images.anomalous_indices and self.simulation.annotated_share:
-            annotated = min(size - 1, max(1, round(self.simulation.annotated_share * size)))
+        annotated = self._annotated_in_batch()
         groups = [(self.images.normal_indices, size - annotated)]
         if annotated:
             groups.append((self.images.anomalous_indices, annotated))
@@ -149,6 +155,13 @@ class DetectionStage(_DsrStage):
             for indices, share in groups
         ]
         return self.batches(samplers, rank, world_size)
+
+    def _annotated_in_batch(self) -> int:
+        """How many images of a batch are annotated anomalous ones."""
+        if not self.images.anomalous_indices or not self.simulation.annotated_share:
+            return 0
+        size = self.config.batch_size
+        return min(size - 1, max(1, round(self.simulation.annotated_share * size)))
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
