@@ -1,9 +1,10 @@
+import json
 import os
 import shutil
 
 import pytest
 
-from subspect.files import complete_folder, remove_leftovers, write_atomically
+from subspect.files import complete_folder, remove_leftovers, write_atomically, write_json
 
 
 def test_a_file_is_replaced_by_the_complete_new_one(tmp_path):
@@ -36,6 +37,14 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_the_name_is_then(tmp_p
     path.unlink()
     write_atomically(path, lambda temporary: temporary.write_text("new"))
     assert synced == [(path.stat().st_ino, False), (tmp_path.stat().st_ino, True)]
+
+
+def test_names_as_long_as_file_systems_take_them_and_of_any_bytes(tmp_path):
+    path = tmp_path / f"{'n' * 250}.json"
+    name = os.fsdecode(b"caf\xe9")
+    write_json(path, {name: 1})
+    assert json.loads(path.read_text(encoding="utf-8")) == {name: 1}
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from subspect.benchmark.cells import list_cells
 from subspect.benchmark.execution import run_grid
 from subspect.benchmark.grid import read_grid
 from subspect.cli import main
-from subspect.evaluation.results import read_results
+from subspect.evaluation.results import read_results, write_results
 from subspect.report.entries import estimate, read_entries
 from subspect.report.writing import write_report
 from subspect.storage import StorageError
@@ -170,6 +171,8 @@ def test_a_report_overwrites_nothing_and_needs_runs(report, runs, tmp_path, caps
     assert (report / "index.html").read_bytes() == before
     assert main(["report", str(tmp_path), f"--output={tmp_path / 'new'}"]) == 1
     assert "no judged runs" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere"), f"--output={tmp_path / 'new'}"]) == 1
+    assert f"no such folder: {tmp_path / 'nowhere'}" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
@@ -183,6 +186,30 @@ def test_a_report_that_fails_half_way_leaves_nothing_that_refuses_the_next(runs,
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
     (place / "detector/weights.safetensors").write_bytes(weights)
     assert write_report([tmp_path / "runs"], tmp_path / "report").is_file()
+
+
+def test_runs_judged_together_are_reported_like_runs_judged_alone(runs, tmp_path):
+    alone = runs / "squares/data/dsr-seed0"
+    (results,) = read_results(alone / "evaluation-whole")
+    for category in ("bolt", "nut"):
+        place = tmp_path / "several" / category
+        place.mkdir(parents=True)
+        shutil.copy(alone / "run.json", place)
+    together = [replace(results, category=category) for category in ("bolt", "nut")]
+    write_results(together, tmp_path / "several/evaluation-whole")
+    entries = read_entries([tmp_path / "several"])
+    assert [(one.folder.name, one.results) for one in entries] == [("bolt", together[0]), ("nut", together[1])]
+
+
+def test_runs_judged_on_images_elsewhere_are_named(runs, tmp_path, caplog):
+    place = tmp_path / "runs/dsr-seed0"
+    shutil.copytree(runs / "squares/data/dsr-seed0", place)
+    images = place / "evaluation-whole/images.csv"
+    root = json.loads((place / "run.json").read_text())["data"]["root"]
+    images.write_text(images.read_text().replace(root, "elsewhere"))
+    page = write_report([tmp_path / "runs"], tmp_path / "report")
+    assert f"no pictures of {place}: it was judged on images elsewhere than in {root} (elsewhere" in caplog.text
+    assert "img" not in Addresses(page.read_text()).tags
 
 
 def test_without_the_data_set_the_page_goes_without_pictures(runs, tmp_path, caplog):

@@ -20,7 +20,7 @@ from subspect.report.cases import telling_images
 from subspect.report.comparison import comparisons, run_intervals
 from subspect.report.entries import Entry, Estimate, Setting, estimate
 from subspect.report.formats import Marks, mean_text, published_text, to_csv, to_latex, to_markdown
-from subspect.report.page import overview
+from subspect.report.page import category_section, overview
 from subspect.report.published import published
 from subspect.report.tables import Figure, paper_tables
 
@@ -65,6 +65,15 @@ def test_a_metric_is_the_mean_over_categories_then_over_seeds():
     assert estimate([entry()], "pixel_ap", "scratch") is None
 
 
+def test_budgets_of_runs_that_do_not_count_leave_no_remark():
+    whole = [entry("bolt", 0), entry("nut", 0)]
+    found = estimate([*whole, replace(entry("bolt", 1), budget="preset fast")], "pixel_ap")
+    assert (found.seeds, found.budgets) == (1, ())
+    assert estimate([*whole[:1], replace(whole[1], budget="preset fast")], "pixel_ap").budgets == (
+        "preset fast",
+    )
+
+
 def test_seeds_with_different_categories_are_not_averaged():
     bolt = entry("bolt", 0, pixel_ap=0.4)
     others = [entry("nut", seed, pixel_ap=0.8) for seed in (1, 2)]
@@ -80,6 +89,27 @@ def test_means_over_fewer_categories_or_seeds_than_the_table_has_are_marked():
     assert table.remarks == {"a": "mean of 1 of 2 categories"}
     (table,) = overview([*whole, entry("bottle", 0, method="riad"), entry("cable", 0, method="riad")]).tables
     assert table.remarks == {"a": "1 of 2 seeds"}
+
+
+def test_the_papers_tables_mark_them_too():
+    full = [entry(category, seed, dataset="steel") for category in ("a", "b", "c") for seed in (0, 1)]
+    ablated = entry("a", 0, dataset="steel", variant="no upsampling")
+    found = figures([*full, ablated], 6, "steel")
+    assert found["full", "image AUROC"].ours.budgets == ()
+    remarks = ("mean of 1 of 3 categories", "1 of 2 seeds")
+    assert found["no upsampling", "image AUROC"].ours.budgets == remarks
+    seeds = [entry("ksdd2", seed, dataset="ksdd2") for seed in (0, 1)]
+    found = figures([*seeds, entry("ksdd2", 0, dataset="ksdd2", method="padim")], 1, "ksdd2")
+    assert found["PaDiM", "image AP"].ours.budgets == ("1 of 2 seeds",)
+    assert found["DSR", "image AP"].ours.budgets == ()
+
+
+def test_curves_name_the_seeds_that_they_are_of():
+    runs = [entry(seed=0), entry(seed=1), entry(seed=1, method="riad")]
+    captions = [
+        category_section(chosen, run_intervals(chosen), []).charts[0].caption for chosen in (runs[:2], runs)
+    ]
+    assert captions == ["Curves of seed 0.", "Curves of dsr seed 0, riad seed 1."]
 
 
 def pairs(entries):

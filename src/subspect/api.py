@@ -7,6 +7,7 @@ from pathlib import Path
 
 from subspect.datasets.pictures import normal_pictures_in
 from subspect.detectors.registry import find_preset
+from subspect.devices import available_device
 from subspect.evaluation.evaluating import evaluate as evaluate_detector
 from subspect.evaluation.results import Protocol, Results
 from subspect.inspection.inspecting import Inspector
@@ -109,8 +110,9 @@ def calibrate(
     Raises:
         FileExistsError: The output exists.
         StorageError: There is no detector, or it is damaged.
-        ValueError: A picture cannot be read, or there are too few.
+        ValueError: A picture cannot be read, there are too few, or no such device.
     """
+    available_device(device)
     made = recalibrate(
         Path(detector),
         _picture_files(pictures),
@@ -153,6 +155,7 @@ def evaluate(
         StorageError: There is no detector, or it is damaged.
         ValueError: The data cannot be used; the message says why.
     """
+    available_device(device)
     folder = find_detector(Path(detector))
     table = read_test_table(read_description(folder)["provenance"], Path(root), layout, category)
     return evaluate_detector(load_detector(folder), table, protocol=protocol, device=device)

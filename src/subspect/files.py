@@ -20,15 +20,21 @@ from typing import Any
 
 logger = logging.getLogger("subspect")
 _MARK = 12  # hexadecimal digits that tell temporary names apart
+_ENDING = 40  # letters of the name that a temporary one keeps: names have a limit, and suffixes a meaning
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file in UTF-8, complete or not at all."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(storable(text), encoding="utf-8")
 
     write_atomically(path, write)
+
+
+def storable(text: str) -> str:
+    """A text as UTF-8 can hold it: what is none, such as bytes of old file names, escaped in JSON's way."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:
@@ -149,7 +155,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def _temporary_name(path: Path) -> Path:
     """Beside a path, and hidden: nothing that lists the folder meanwhile takes it for something finished."""
-    return path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name}")
+    return path.with_name(f".{uuid.uuid4().hex[:_MARK]}-{path.name[-_ENDING:]}")
 
 
 def _sync(path: Path) -> None:

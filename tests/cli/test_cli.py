@@ -350,6 +350,8 @@ def test_python_takes_what_the_commands_made(place, tmp_path):
     np.testing.assert_array_equal(by_path.anomaly_map, by_array.anomaly_map)
     with pytest.raises(ValueError, match=f"{tmp_path} is no detector"):
         subspect.load(tmp_path)
+    with pytest.raises(ValueError, match="no device 'nowhere' on this machine"):
+        subspect.evaluate(place / "run", place / "data", device="nowhere")
 
 
 def test_an_output_inside_the_data_is_one_line(place, capsys):

@@ -1,7 +1,6 @@
 import logging
 import struct
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from PIL import Image
 
 from subspect.datasets.checks import check_table, usable
-from subspect.datasets.loading import check_annotated
 from subspect.datasets.table import Sample, Table
 from subspect.images import ImageError
 
@@ -148,16 +146,20 @@ def test_missing_and_empty_masks_are_worth_a_look_but_stop_nothing(tmp_path, goo
     assert report.trainable
 
 
-def test_masks_of_labels_instead_of_grey_values_are_named(tmp_path, good, caplog):
-    labels = tmp_path / "labels.png"
-    Image.fromarray(np.ones((8, 10), dtype=np.uint8)).save(labels)
-    sample = Sample(save(tmp_path / "bad.png", seed=7), "test", "bolts", "dent", (labels,))
-    table = table_of(tmp_path, *good, sample)
-    assert usable(table, skip_unreadable=False) == table
+def test_defects_whose_masks_mark_nothing_are_not_annotated(tmp_path, good, caplog):
+    labels, sound = tmp_path / "labels.png", tmp_path / "sound.png"
+    for path, value in ((labels, 1), (sound, 255)):
+        Image.fromarray(np.full((8, 10), value, dtype=np.uint8)).save(path)
+    one, two = (save(tmp_path / f"bad{seed}.png", seed=seed) for seed in (7, 8))
+    samples = [
+        Sample(one, "test", "bolts", "dent", (labels,)),
+        Sample(two, "test", "bolts", "dent", (labels, sound)),
+    ]
+    table = usable(table_of(tmp_path, *good, *samples), skip_unreadable=False)
+    assert [sample.mask_paths for sample in table.select(anomalous=True)] == [(), (sound,)]
+    assert table.samples[: len(good)] == tuple(good)
     said = "the mask is empty: its values reach 1, and those above 127 are defective"
-    assert f"1 masks mark nothing: {labels}: {said}" in caplog.text
-    with pytest.raises(ValueError, match=r"mark nothing, nowhere above 127: .*labels\.png"):
-        check_annotated([replace(sample, split="train")])
+    assert f"1 masks mark nothing, so that their images count as not annotated: {labels}: {said}" in caplog.text
 
 
 def test_duplicates_across_splits(tmp_path, good):

@@ -79,6 +79,21 @@ def test_counts_and_images_without_a_mask_are_told(table):
     assert "1 anomalous images have no mask" in results.render()
 
 
+def test_a_defect_too_small_for_the_map_is_no_truth_except_for_the_paper(table, tmp_path):
+    values, mask = np.full((520, 520), 128), np.zeros((520, 520))
+    values[0, 0] = mask[0, 0] = 255  # the map's first pixel takes the truth of the second
+    masks = (write_png(tmp_path / "mask.png", mask),)
+    tiny = Sample(write_png(tmp_path / "tiny.png", values), "test", "tile", "speck", masks)
+    detector = BrightnessDetector(image_size=(256, 256))
+    with_it = table.with_samples((*table, tiny))
+    plain, results = evaluate(detector, table), evaluate(detector, with_it)
+    assert (plain.without_mask, results.without_mask) == (1, 2)
+    assert results.overall.pixel_ap == plain.overall.pixel_ap
+    assert len(results.rows) == len(plain.rows) + 1
+    assert len(results.rows) - 1 not in results.pixels.rows
+    assert evaluate(detector, with_it, protocol="paper").without_mask == 1
+
+
 def test_rates_at_the_calibrated_threshold(table):
     detector = BrightnessDetector(image_size=SIZE)
     detector.calibration = replace(detector.calibration, threshold=0.17)

@@ -1,6 +1,7 @@
 """Inspection with a detector whose every number can be foreseen."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -236,6 +237,19 @@ def test_no_files_are_an_error_before_a_folder_is_made(inspector, tmp_path):
     with pytest.raises(ValueError, match="no image files"):
         inspect_files(inspector, [], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_old_or_long_files_stop_nothing(inspector, files, tmp_path):
+    names = [b"caf\xe9.png", b"\xe9.png", b"p" * 250 + b".png", b"p" * 249 + b"q.png"]
+    paths = [tmp_path / "a" / os.fsdecode(name) for name in names]
+    for path in paths:
+        path.write_bytes(files[0].read_bytes())
+    rows = (
+        inspect_files(inspector, paths, tmp_path / "out", raw_maps=True).results.read_text("utf-8").splitlines()
+    )
+    assert [json.loads(row)["path"] for row in rows] == [str(path) for path in paths]
+    drawn = {path.name for path in (tmp_path / "out/pictures").iterdir()}
+    assert drawn == {"caf.png", "picture.png", f"{'p' * 200}.png", f"{'p' * 200}_2.png"}
 
 
 def test_names_are_stems_where_those_differ():

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from statistics import median
@@ -88,6 +88,7 @@ class _Finding(NamedTuple):
     mode: str | None = None
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    empty_masks: tuple[Problem, ...] = ()
 
 
 def check_table(table: Table) -> Report:
@@ -99,7 +100,7 @@ def check_table(table: Table) -> Report:
         modes=Counter(finding.mode for finding in findings if finding.mode),
         errors=tuple(problem for finding in findings for problem in finding.errors),
         warnings=(
-            *(problem for finding in findings for problem in finding.warnings),
+            *(problem for finding in findings for problem in (*finding.warnings, *finding.empty_masks)),
             *_duplicates_across_splits(table.samples),
         ),
     )
@@ -114,15 +115,15 @@ def usable(table: Table, *, skip_unreadable: bool) -> Table:
             named in a warning to the logger ``subspect``.
 
     Returns:
-        The table, without unusable samples.
+        The table, without unusable samples and without masks that mark nothing.
 
     Raises:
         ImageError: Files that cannot be used; the message lists all of them.
         ValueError: Without them, a category has no normal training images left.
     """
     findings = _in_parallel(_examine, table.samples)
-    _warn_of_empty_masks(table, findings)
     errors = [problem for finding in findings for problem in finding.errors]
+    table = _without_empty_masks(table, findings)
     if not errors:
         return table
     lines = "\n".join(f"  {problem}" for problem in errors)
@@ -136,14 +137,17 @@ def usable(table: Table, *, skip_unreadable: bool) -> Table:
     return kept
 
 
-def _warn_of_empty_masks(table: Table, findings: Sequence[_Finding]) -> None:
-    """Names the masks that mark nothing; that a defect has no mask is usual."""
-    pairs = zip(table, findings, strict=True)
-    empty = [
-        found for sample, finding in pairs for found in finding.warnings if found.path in sample.mask_paths
-    ]
-    if empty:
-        logger.warning("%d masks mark nothing: %s", len(empty), listed(empty))
+def _without_empty_masks(table: Table, findings: Sequence[_Finding]) -> Table:
+    """The table without masks that mark nothing, which a warning names: such a defect is not annotated."""
+    empty = {found.path: found for finding in findings for found in finding.empty_masks}
+    if not empty:
+        return table
+    named = listed(empty.values())
+    logger.warning("%d masks mark nothing, so that their images count as not annotated: %s", len(empty), named)
+    return table.with_samples(
+        replace(sample, mask_paths=tuple(path for path in sample.mask_paths if path not in empty))
+        for sample in table
+    )
 
 
 def _check_normals_left(before: Table, after: Table) -> None:
@@ -171,7 +175,7 @@ def _examine_masks(sample: Sample, size: tuple[int, int] | None) -> _Finding:
     """Problems with the masks of a sample whose image has the given size, if that is known."""
     if sample.anomalous and not sample.mask_paths:
         return _Finding(warnings=(Problem(sample.path, f"shows a defect ({sample.defect}) but has no mask"),))
-    errors, warnings = [], []
+    errors, empty = [], []
     for path in sample.mask_paths:
         try:
             mask = read_mask([path], sample.mask_level)
@@ -182,8 +186,8 @@ def _examine_masks(sample: Sample, size: tuple[int, int] | None) -> _Finding:
             what = f"the mask is {_size_text(mask.shape)}, its image {_size_text(size)}"
             errors.append(Problem(path, what))
         if not mask.any():
-            warnings.append(Problem(path, _emptiness(path, sample.mask_level)))
-    return _Finding(errors=tuple(errors), warnings=tuple(warnings))
+            empty.append(Problem(path, _emptiness(path, sample.mask_level)))
+    return _Finding(errors=tuple(errors), empty_masks=tuple(empty))
 
 
 def _emptiness(path: Path, level: int) -> str:

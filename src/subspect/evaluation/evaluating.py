@@ -50,17 +50,19 @@ def evaluate(
     samples = table.select(split="test").samples
     detector = detector.to(device).eval()
     pixels: dict[str, PixelScores] = {defect: PixelScores() for defect in _kinds(samples)}
+    rows: dict[str, list[int]] = {defect: [] for defect in pixels}
     scores: list[float] = []
     at_once = pictures_at_once(detector.config.tiling)
     for start in range(0, len(samples), at_once):
         batch = samples[start : start + at_once]
         pictures = [read_image(sample.path) for sample in batch]
         for sample, picture, scored in zip(batch, pictures, predict(detector, pictures, device), strict=True):
-            scores.append(scored.score)
-            if _has_truth(sample):
-                anomaly_map, mask = align(scored.anomaly_map, read_truth(sample, picture.shape[:2]), protocol)
+            anomaly_map, mask = align(scored.anomaly_map, read_truth(sample, picture.shape[:2]), protocol)
+            if _is_truth(mask, sample, protocol):
                 pixels[sample.defect].add(anomaly_map, mask)
-    return _gather(samples, scores, pixels, detector, protocol)
+                rows[sample.defect].append(len(scores))
+            scores.append(scored.score)
+    return _gather(samples, scores, pixels, rows, detector, protocol)
 
 
 def align(anomaly_map: FloatArray, mask: BoolArray, protocol: Protocol) -> tuple[FloatArray, BoolArray]:
@@ -117,28 +119,30 @@ def _kinds(samples: Iterable[Sample]) -> list[str]:
     return sorted({sample.defect for sample in samples} | {NORMAL}, key=lambda kind: (kind != NORMAL, kind))
 
 
-def _has_truth(sample: Sample) -> bool:
-    """Whether it is known of each pixel if it is defective."""
-    return bool(sample.mask_paths) or not sample.anomalous
+def _is_truth(mask: BoolArray, sample: Sample, protocol: Protocol) -> bool:
+    """Whether a mask at the map's size says of each pixel if it is defective.
+
+    Not of a defect without a mask, nor of one that is too small for the map: an answer there would count as
+    wrong. The paper's protocol takes the latter for normal, as its reference does.
+    """
+    if protocol == "paper":
+        return bool(sample.mask_paths) or not sample.anomalous
+    return bool(mask.any()) or not sample.anomalous
 
 
 def _gather(
     samples: Sequence[Sample],
     scores: Sequence[float],
     pixels: Mapping[str, PixelScores],
+    rows: Mapping[str, Sequence[int]],
     detector: Detector,
     protocol: Protocol,
 ) -> Results:
-    """The results, from the scores of all images and the pixels of each kind."""
+    """The results, from the scores of all images, and of each kind the pixels and the images they are of."""
     kinds = [kind for kind in pixels if kind != NORMAL]
     defects = [sample.defect for sample in samples]
     threshold = detector.calibration.threshold if detector.calibration else None
-    counted = [
-        row
-        for kind in (NORMAL, *kinds)
-        for row, sample in enumerate(samples)
-        if sample.defect == kind and _has_truth(sample)
-    ]
+    counted = [row for kind in pixels for row in rows[kind]]
     return Results(
         category=samples[0].category,
         protocol=protocol,
@@ -153,7 +157,7 @@ def _gather(
             for kind in kinds
         },
         counts={kind: defects.count(kind) for kind in pixels},
-        without_mask=sum(not _has_truth(sample) for sample in samples),
+        without_mask=len(samples) - len(counted),
         threshold=threshold,
         rows=tuple(
             ImageRow(

@@ -6,8 +6,9 @@ is what a bootstrap asks for a thousand times, in milliseconds instead of a sort
 The bins are chosen by the scores themselves: none holds more than about 1 / 256 of the defective pixels, of
 the weight of all components, or of the normal pixels, whose highest scores are cut still finer. Within a bin
 the order of the pixels is lost. AUROC and AUPRO, taken diagonally through each bin, are therefore off by at
-most half the sum over bins of (share of the normal) x (share of the defective): below 0.002, and usually far
-below, since most of that sum is over bins of which one share is tiny. AP takes its precision from the middle
+most half the sum over bins of (share of the normal) x (share of the defective), below 0.002, and AUPRO, which
+ends within a bin, by another half of a bin: below 0.004. Usually it is far less, since most of that sum is over
+bins of which one share is tiny. AP takes its precision from the middle
 of each bin; the error is of second order in the width of the bins.
 """
 

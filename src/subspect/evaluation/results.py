@@ -87,7 +87,8 @@ class Results:
         overall: Metrics over all test images.
         by_defect: Metrics of each kind of defect: its images against all normal ones.
         counts: Test images of each kind, ``good`` among them.
-        without_mask: Anomalous images that no mask says more of; they count for image metrics only.
+        without_mask: Anomalous images that no mask says more of, or none at the map's size; they count for
+            image metrics only.
         threshold: The calibrated threshold, or None without a calibration.
         rows: One an image, in the order of the table.
         pixels: Counts of the pixel scores of each image whose truth is known.
@@ -135,7 +136,10 @@ class Results:
         table = _render(f"{self.category}, protocol {self.protocol}", "defect (images)", lines)
         notes = [f"{self.counts.get(NORMAL, 0)} normal images."]
         if self.without_mask:
-            notes.append(f"{self.without_mask} anomalous images have no mask: image metrics only.")
+            notes.append(
+                f"{self.without_mask} anomalous images have no mask, or a defect smaller than the map's pixels:"
+                " image metrics only."
+            )
         if self.threshold is not None:
             notes.append(
                 f"At the calibrated threshold {self.threshold:.4g}: {_percent(self.false_alarm_rate)} false"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from subspect.calibration import Calibration
-from subspect.files import write_atomically
+from subspect.files import storable, write_atomically
 from subspect.images import ImageError, read_image
 from subspect.inspection.regions import Region, find_regions, outline_level
 from subspect.pictures import Picture, as_rgb, draw_outline, overlay_heat, save_picture, side_by_side
@@ -30,6 +31,7 @@ Source = npt.NDArray[np.generic] | str | Path
 Row = dict[str, Any]
 """What ``results.jsonl`` says of one file."""
 
+_LONGEST = 200  # bytes of a picture's name; file systems take 255
 RESULTS, PICTURES, MAPS = "results.jsonl", "pictures", "maps"
 
 
@@ -221,7 +223,7 @@ def write_rows(rows: Iterable[Row], output: Path) -> InspectionSummary:
     with (output / RESULTS).open("x", encoding="utf-8") as results:
         for row in rows:
             counts[row.get("verdict", "error")] += 1
-            results.write(json.dumps(row, ensure_ascii=False) + "\n")
+            results.write(storable(json.dumps(row, ensure_ascii=False)) + "\n")
             results.flush()
     return InspectionSummary(counts["normal"], counts["anomalous"], counts["error"], output / RESULTS)
 
@@ -229,13 +231,15 @@ def write_rows(rows: Iterable[Row], output: Path) -> InspectionSummary:
 def unique_names(paths: Sequence[Path]) -> list[str]:
     """A name for each path: its stem; with its folder's name before it, then numbered, where another has it.
 
-    Letters in another case count as the same name, since some file systems take them for it.
+    Letters in another case count as the same name, since some file systems take them for it. Long names are
+    cut, so that there is room for numbers and suffixes, and bytes that are no letters left out.
     """
     shared = Counter(path.stem.casefold() for path in paths)
     taken: set[str] = set()
     names = []
     for path in paths:
         first = path.stem if shared[path.stem.casefold()] == 1 else f"{path.parent.name}_{path.stem}"
+        first = os.fsencode(first)[:_LONGEST].decode("utf-8", "ignore") or "picture"
         name, number = first, 1
         while name.casefold() in taken:
             number += 1

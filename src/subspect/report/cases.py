@@ -58,6 +58,7 @@ def case_sections(entries: Sequence[Entry], count: int, device: str) -> list[Sec
     samples = _samples(entries[0])
     if not samples:
         return []
+    _warn_of_others(entries, samples)
     sections: list[Section] = []
     restoring: dict[str, _View] = {}
     for entry in entries:
@@ -134,6 +135,18 @@ def _side_by_side(place: str, restoring: Mapping[str, _View]) -> list[Section]:
         )
     text = f"As Figure 9; images chosen by the scores of {NAMES[methods[0]]}."
     return [Section(f"{place}: reconstructions side by side", text, [], rows)]
+
+
+def _warn_of_others(entries: Sequence[Entry], samples: Mapping[str, Sample]) -> None:
+    """Names runs that were judged on images elsewhere than those they were trained on."""
+    for entry in entries:
+        if not any(row.path in samples for row in entry.results.rows):
+            logger.warning(
+                "no pictures of %s: it was judged on images elsewhere than in %s (%s); judge it there",
+                entry.folder,
+                entry.data["root"],
+                entry.results.rows[0].path,
+            )
 
 
 def _samples(entry: Entry) -> dict[str, Sample]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from subspect.detectors.registry import find_method
 from subspect.evaluation.results import METRICS, Results, read_results
 from subspect.report.budget import budget
 from subspect.runs.records import RECORD
+
+logger = logging.getLogger("subspect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,15 @@ class Estimate:
 
 
 def read_entries(folders: Sequence[Path]) -> list[Entry]:
-    """All judged runs in folders, at any depth.
+    """All judged runs in folders, at any depth: each with its results beside it, or those of several together.
 
     Raises:
         ValueError: There are none, one cannot be read, or two cannot be told apart.
     """
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise ValueError(f"no such folder: {', '.join(missing)}")
     found = sorted({path.parent for folder in folders for path in folder.rglob(METRICS)})
-    runs = [place for place in found if (place.parent / RECORD).exists()]
+    runs = [judged for place in found for judged in _judged(place)]
     if not runs:
         raise ValueError(
             f"no judged runs in {', '.join(map(str, folders))}: a run has a {RECORD} and, in a folder beside"
@@ -120,8 +125,8 @@ def read_entries(folders: Sequence[Path]) -> list[Entry]:
         )
     entries: dict[tuple[object, ...], Entry] = {}
     places: dict[tuple[object, ...], Path] = {}
-    for place in runs:
-        entry = _read(place)
+    for place, folder, results in runs:
+        entry = _read(folder, results)
         key = _order(entry)
         if key in entries:
             one = entry.setting
@@ -156,10 +161,24 @@ def estimate(entries: Sequence[Entry], metric: str, defect: str | None = None) -
         return None
     sets = Counter(frozenset(one) for one in values.values())
     categories = max(sets, key=lambda one: (len(one), sets[one]))
-    means = [float(np.mean(list(one.values()))) for one in values.values() if one.keys() == categories]
+    seeds = {seed: one for seed, one in values.items() if one.keys() == categories}
+    means = [float(np.mean(list(one.values()))) for one in seeds.values()]
     spread = float(np.std(means, ddof=1)) if len(means) > 1 else None
-    budgets = tuple(dict.fromkeys(entry.budget for entry in entries if entry.budget))
+    counted = [entry for entry in entries if entry.seed in seeds and entry.category in categories]
+    budgets = tuple(dict.fromkeys(entry.budget for entry in counted if entry.budget))
     return Estimate(float(np.mean(means)), spread, len(means), budgets, categories)
+
+
+def with_coverage(found: Estimate | None, categories: int, seeds: int) -> Estimate | None:
+    """The same with a remark for each of categories and seeds of which it has fewer than its table."""
+    if found is None:
+        return None
+    remarks = []
+    if len(found.categories) < categories:
+        remarks.append(f"mean of {len(found.categories)} of {categories} categories")
+    if found.seeds < seeds:
+        remarks.append(f"{found.seeds} of {seeds} seeds")
+    return replace(found, budgets=(*found.budgets, *remarks))
 
 
 def by_setting(entries: Iterable[Entry]) -> dict[Setting, list[Entry]]:
@@ -185,8 +204,24 @@ def _order(entry: Entry) -> tuple[object, ...]:
     )
 
 
-def _read(place: Path) -> Entry:
-    folder = place.parent
+def _judged(place: Path) -> list[tuple[Path, Path, Results]]:
+    """A folder of results, the run that they are of, and they; several runs lie in folders of the categories."""
+    beside = place.parent
+    if (beside / RECORD).exists():
+        results = read_results(place)
+        if len(results) != 1:
+            raise ValueError(
+                f"{place} holds results of {len(results)} categories, a run has one; evaluate it alone"
+            )
+        return [(place, beside, results[0])]
+    if not any(beside.glob(f"*/{RECORD}")):
+        logger.warning("%s is left out: there is no run beside it", place)
+        return []
+    runs = {one.category: one for one in read_results(place)}
+    return [(place, beside / name, one) for name, one in runs.items() if (beside / name / RECORD).exists()]
+
+
+def _read(folder: Path, results: Results) -> Entry:
     try:
         run = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         cell = json.loads((folder / CELL).read_text(encoding="utf-8")) if (folder / CELL).exists() else {}
@@ -194,18 +229,13 @@ def _read(place: Path) -> Entry:
         data, method, seed = run["data"], run["method"], run["seed"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / RECORD} cannot be read: {error}") from error
-    results = read_results(place)
-    if len(results) != 1:
-        raise ValueError(
-            f"{place} holds results of {len(results)} categories, a run has one; evaluate it alone"
-        )
     setting = Setting(
         dataset=cell.get("dataset", Path(data["root"]).name),
         label=cell.get("method", method),
         method=method,
         variant=cell.get("variant", FULL),
         anomalies=data["anomalies"],
-        protocol=results[0].protocol,
+        protocol=results.protocol,
     )
     differs = budget(method, config, cell.get("preset", ""), variant=setting.variant != FULL)
-    return Entry(folder, setting, seed, differs, config, data, results[0])
+    return Entry(folder, setting, seed, differs, config, data, results)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from subspect.datasets.table import NORMAL
 from subspect.evaluation.results import HEADINGS
@@ -12,7 +11,7 @@ from subspect.evaluation.statistics import drawn_together
 from subspect.pages import Cell, Chart, MetricsTable, Section
 from subspect.report.charts import curves_chart, histograms_chart
 from subspect.report.comparison import Comparison, RunIntervals
-from subspect.report.entries import Entry, Estimate, by_setting, estimate
+from subspect.report.entries import Entry, Estimate, by_setting, estimate, with_coverage
 from subspect.report.formats import Marks, heading, mean_text, published_text
 from subspect.report.tables import Figure, PaperTable
 
@@ -62,7 +61,7 @@ def category_section(
     drawn = representatives(entries)
     results = {entry.setting.name: entry.results for entry in drawn}
     charts = [
-        Chart(f"Curves of seed {drawn[0].seed}.", curves_chart(results)),
+        Chart(f"Curves of {_seeds(drawn)}.", curves_chart(results)),
         Chart("Scores of the test images, and the calibrated threshold.", histograms_chart(results)),
     ]
     counts = first.results.counts
@@ -70,6 +69,13 @@ def category_section(
         f"{count} {kind}" for kind, count in counts.items()
     )
     return Section(f"{first.setting.dataset}, {first.category}", f"{text}.", tables, [], charts)
+
+
+def _seeds(entries: Sequence[Entry]) -> str:
+    """The seed of runs, or, where they differ, that of each."""
+    if len({entry.seed for entry in entries}) == 1:
+        return f"seed {entries[0].seed}"
+    return ", ".join(f"{entry.setting.name} seed {entry.seed}" for entry in entries)
 
 
 def representatives(entries: Sequence[Entry]) -> list[Entry]:
@@ -90,24 +96,12 @@ def _metrics_table(caption: str, entries: Sequence[Entry]) -> MetricsTable:
     categories, seeds = {entry.category for entry in entries}, {entry.seed for entry in entries}
     rows = {
         setting.name: [
-            _estimate_cell(_with_coverage(estimate(group, metric), len(categories), len(seeds)), marks)
+            _estimate_cell(with_coverage(estimate(group, metric), len(categories), len(seeds)), marks)
             for metric in HEADINGS
         ]
         for setting, group in by_setting(entries).items()
     }
     return MetricsTable(caption, list(HEADINGS.values()), rows, _remarks(marks))
-
-
-def _with_coverage(found: Estimate | None, categories: int, seeds: int) -> Estimate | None:
-    """The same with a remark for each of categories and seeds of which it has fewer than its table."""
-    if found is None:
-        return None
-    remarks = []
-    if len(found.categories) < categories:
-        remarks.append(f"mean of {len(found.categories)} of {categories} categories")
-    if found.seeds < seeds:
-        remarks.append(f"{found.seeds} of {seeds} seeds")
-    return replace(found, budgets=(*found.budgets, *remarks))
 
 
 def _defects(entries: Sequence[Entry]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from subspect.benchmark.grid import FULL
 from subspect.evaluation.results import HEADINGS
-from subspect.report.entries import Entry, Estimate, Setting, by_setting, estimate
+from subspect.report.entries import Entry, Estimate, Setting, by_setting, estimate, with_coverage
 from subspect.report.published import AVERAGE, NAMES, Published, published
 
 logger = logging.getLogger("subspect")
@@ -158,6 +158,8 @@ def _fill(
     }
     if not own:
         cells = {place: figure for place, figure in cells.items() if figure.ours is not None}
+    pooled = {(shape.row(one), shape.column(one)) for one in figures if one.category in ("", AVERAGE)}
+    cells = _covered(cells, pooled, _categories(dataset) if own else 0)
     return PaperTable(
         number,
         dataset,
@@ -171,24 +173,39 @@ def _fill(
 
 
 def _ours(groups: Mapping[Setting, Sequence[Entry]], wanted: Published) -> Estimate | None:
-    """Our counterpart of a published figure; an average over fewer categories than the paper's says so."""
+    """Our counterpart of a published figure."""
     for setting, entries in groups.items():
         if NAMES.get(setting.method) == wanted.method and _fits(setting, entries[0], wanted.setting):
             if wanted.category not in ("", AVERAGE):
                 entries = [entry for entry in entries if entry.category == wanted.category]
             found = estimate(entries, wanted.metric)
             if found is not None:
-                return _marked(found, entries, wanted) if wanted.category == AVERAGE else found
+                return found
     return None
 
 
-def _marked(found: Estimate, entries: Sequence[Entry], wanted: Published) -> Estimate:
-    """An average, with a remark if categories of the paper's data set are lacking."""
-    all_categories = {one.category for one in published() if one.dataset == wanted.dataset} - {AVERAGE}
-    if entries[0].setting.dataset != wanted.dataset or found.categories >= all_categories:
-        return found
-    remark = f"mean of {len(found.categories)} of {len(all_categories)} categories"
-    return replace(found, budgets=(*found.budgets, remark))
+def _covered(
+    cells: Mapping[tuple[str, str], Figure], pooled: Set[tuple[str, str]], categories: int
+) -> dict[tuple[str, str], Figure]:
+    """The figures, with remarks on means over fewer seeds or categories than others in the table.
+
+    Args:
+        cells: The table's.
+        pooled: Which of them are means over categories.
+        categories: How many the paper's data set has, where it is that.
+    """
+    ours = {place: figure.ours for place, figure in cells.items() if figure.ours is not None}
+    seeds = max((one.seeds for one in ours.values()), default=0)
+    most = max([categories, *(len(one.categories) for place, one in ours.items() if place in pooled)])
+    return {
+        place: replace(figure, ours=with_coverage(figure.ours, most if place in pooled else 0, seeds))
+        for place, figure in cells.items()
+    }
+
+
+def _categories(dataset: str) -> int:
+    """How many categories a data set of the paper has."""
+    return len({one.category for one in published() if one.dataset == dataset} - {"", AVERAGE})
 
 
 def _fits(setting: Setting, entry: Entry, wanted: str) -> bool:

@@ -89,7 +89,7 @@ def recorded_data(
     layout = layout or recorded.get("layout", "folder")
     if category is None and layout == recorded.get("layout"):
         category = recorded.get("category")
-    return DataOptions(str(root), layout, category, recorded.get("seed", 0), calibration_fraction=0.0)
+    return DataOptions(str(root.resolve()), layout, category, recorded.get("seed", 0), calibration_fraction=0.0)
 
 
 def read_test_table(

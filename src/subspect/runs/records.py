@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from subspect.files import locked, remove_leftovers, write_json, write_text
+from subspect.files import locked, remove_leftovers, storable, write_json, write_text
 
 logger = logging.getLogger("subspect")
 _JsonT = TypeVar("_JsonT", dict[str, Any], list[Any])
@@ -101,7 +101,7 @@ class Claim:
     def _check_images(self, images: Mapping[str, str]) -> None:
         for name, text in images.items():
             path = self.folder / name
-            if path.exists() and path.read_text(encoding="utf-8") != text:
+            if path.exists() and path.read_text(encoding="utf-8") != storable(text):
                 raise ValueError(
                     f"the images are no longer those of {path}: a run is resumed on the same images only"
                 )
