@@ -248,7 +248,7 @@ def test_what_is_too_large_for_int8_is_refused_before_work(tmp_path):
 def test_the_check_looks_for_images_of_the_detectors_own(tmp_path, caplog):
     data = DataOptions(str(write_data_set(tmp_path / "data", normal=12)), "folder")
     held_out = [sample.path for sample in data.read().select(split="calibration")]
-    provenance = {"run": {"data": asdict(data)}, "not_to_judge": [content_digest(path) for path in held_out]}
+    provenance = {"run": {"data": asdict(data)}, "held_out": [content_digest(path) for path in held_out]}
     normal = tuple(write_pictures(tmp_path / "normal", 3, (40, 56), seed=5))
 
     def chosen(provenance, size=None, **options):
@@ -264,12 +264,18 @@ def test_the_check_looks_for_images_of_the_detectors_own(tmp_path, caplog):
     assert "--images" in caplog.text
 
 
-@pytest.mark.parametrize("option", ["--images", "--normal-images"])
-def test_a_folder_without_images_is_an_error(tmp_path, capsys, option):
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--images", "--images: no image files in {}"),
+        ("--normal-images", "{}: no images found as layout folder"),
+    ],
+)
+def test_a_folder_without_images_is_an_error(tmp_path, capsys, option, message):
     (tmp_path / "empty").mkdir()
     words = ["export", str(tmp_path / "run"), option, str(tmp_path / "empty"), f"--output={tmp_path / 'out'}"]
     assert main(words) == 1
-    assert f"{option}: no image files in {tmp_path / 'empty'}" in capsys.readouterr().err
+    assert message.format(tmp_path / "empty") in capsys.readouterr().err
 
 
 def test_verdicts_of_the_graph_that_deny_its_scores_are_an_error(tmp_path, monkeypatch):

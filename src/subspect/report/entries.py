@@ -205,7 +205,7 @@ def _order(entry: Entry) -> tuple[object, ...]:
 
 
 def _judged(place: Path) -> list[tuple[Path, Path, Results]]:
-    """A folder of results, the run that they are of, and they; several runs lie in their categories' folders."""
+    """A folder of results, the run that they are of, and they; several runs lie in folders by category."""
     beside = place.parent
     if (beside / RECORD).exists():
         results = read_results(place)
