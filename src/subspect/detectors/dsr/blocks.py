@@ -43,7 +43,7 @@ class ResidualStack(nn.Module):
 def instance_norm(channels: int) -> nn.GroupNorm:
     """InstanceNorm without affine parameters or running statistics.
 
-    One group a channel; unlike PyTorch's own it stays in channels-last memory.
+    One group a channel; on CPUs, unlike PyTorch's own, it stays in channels-last memory.
     """
     return nn.GroupNorm(channels, channels, affine=False)
 
