@@ -8,8 +8,8 @@ the weight of all components, or of the normal pixels, whose highest scores are 
 the order of the pixels is lost. AUROC and AUPRO, taken diagonally through each bin, are therefore off by at
 most half the sum over bins of (share of the normal) x (share of the defective), below 0.002, and AUPRO, which
 ends within a bin, by another half of a bin: below 0.004. Usually it is far less, since most of that sum is over
-bins of which one share is tiny. AP takes its precision from the middle of each bin; the error is of second order
-in the width of the bins.
+bins of which one share is tiny. AP takes its precision from the middle of each bin; the error is of second
+order in the width of the bins.
 """
 
 from __future__ import annotations
