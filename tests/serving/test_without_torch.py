@@ -196,8 +196,9 @@ def test_starting_takes_less_than_a_second(export):
     assert float(ended.stdout) < 1
 
 
-def test_commands_that_need_torch_say_how_to_get_it(tmp_path):
+def test_commands_that_need_torch_say_how_to_get_it(picture, tmp_path):
     (tmp_path / "good").mkdir()
+    picture.rename(tmp_path / "good/bright.png")
     ended = process(_COMMAND.format(words=["train", str(tmp_path), f"--output={tmp_path / 'run'}"]))
     assert ended.returncode == 1
     assert "is not installed: pip install 'subspect[train]'" in ended.stderr
