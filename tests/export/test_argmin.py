@@ -32,6 +32,22 @@ def test_the_first_of_the_least_is_found_without_sorting():
     np.testing.assert_array_equal(found, values.argmin(1)[:, None])
 
 
+def test_places_are_not_rounded_in_bfloat16():
+    """Between two products, where OpenVINO rounds everything that is no whole number."""
+    codes = np.stack(np.divmod(np.arange(1024, dtype=np.float32), 32), 1)  # numbers that bfloat16 holds
+    values = ops.parameter([-1, 1024], np.float32)
+    distances = ops.matmul(values, np.eye(1024, dtype=np.float32), False, False)
+    found = ops.topk(distances, np.array(1), 1, "min", "value", index_element_type="i64")
+    taken = ops.gather(ops.constant(codes), ops.squeeze(found.output(1), np.array([1])), np.array(0))
+    model = openvino.Model([ops.matmul(taken, np.eye(2, dtype=np.float32), False, False)], [values])
+    spell_out_argmin(model)
+    places = np.random.default_rng(4).integers(0, 1024, 300)
+    given = np.ones((300, 1024), np.float32)
+    given[np.arange(300), places] = 0
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
+    np.testing.assert_array_equal(compiled(given)[0], codes[places])
+
+
 @pytest.mark.parametrize(
     ("shape", "options"),
     [

@@ -42,6 +42,7 @@ def _first_least(values: Any) -> Any:
     ops = import_silently("openvino").opset13
     width = values.get_partial_shape()[1].get_length()
     least = ops.reduce_min(values, np.array([1]), keep_dims=True)
-    columns, none = np.arange(width, dtype=np.float32)[None], np.float32(width)
+    # In whole numbers: floating-point ones above 256 would be rounded where OpenVINO computes in bfloat16.
+    columns, none = np.arange(width, dtype=np.int32)[None], np.int32(width)
     found = ops.select(ops.less_equal(values, least), ops.constant(columns), ops.constant(none))
     return ops.convert(ops.reduce_min(found, np.array([1]), keep_dims=True), "i64").output(0)
