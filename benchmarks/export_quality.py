@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import subspect
 from subspect.datasets.table import Sample
-from subspect.evaluation.evaluating import align
+from subspect.evaluation.evaluating import align, read_truth
 from subspect.evaluation.metrics import PixelScores, image_metrics
-from subspect.images import read_image, read_mask
+from subspect.images import read_image
 from subspect.inspection.inspecting import Inspector
 from subspect.runs.data import read_test_table
 from subspect.storage import find_detector, read_description
@@ -37,8 +37,9 @@ def judge(inspector: Inspector, samples: tuple[Sample, ...]) -> Judged:
     for sample in samples:
         picture = read_image(sample.path)
         (found,) = inspector.score([picture])
-        mask = read_mask(sample.mask_paths, sample.mask_level) if sample.anomalous else picture[..., 0] < 0
-        pixels.add(*align(found.anomaly_map, mask, "whole"))
+        mask = read_truth(sample, picture.shape[:2])
+        if mask.any() or not sample.anomalous:
+            pixels.add(*align(found.anomaly_map, mask, "whole"))
         scores.append(found.score)
     auroc = image_metrics(scores, [sample.anomalous for sample in samples])[0]
     return Judged(auroc, pixels.compute()[1], scores, [score > inspector.threshold for score in scores])
