@@ -153,7 +153,7 @@ def evaluate(
 
     Raises:
         StorageError: There is no detector, or it is damaged.
-        ValueError: The data cannot be used; the message says why.
+        ValueError: The data cannot be used, or there is no such device; the message says why.
     """
     available_device(device)
     folder = find_detector(Path(detector))

@@ -141,13 +141,16 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and below, but for hidden ones; each folder once: links may lead in circles."""
     seen = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and real not in seen)
-        if real not in seen:
-            yield from (Path(place, name) for name in names if not name.startswith("."))
+        if real in seen:
+            subfolders.clear()
+            continue
         seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
 def is_in_masks(path: Path, folder: Path) -> bool:

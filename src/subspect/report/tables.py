@@ -159,7 +159,7 @@ def _fill(
     if not own:
         cells = {place: figure for place, figure in cells.items() if figure.ours is not None}
     pooled = {(shape.row(one), shape.column(one)) for one in figures if one.category in ("", AVERAGE)}
-    cells = _covered(cells, pooled, _categories(dataset) if own else 0)
+    cells = _covered(cells, pooled, _category_count(dataset) if own else 0)
     return PaperTable(
         number,
         dataset,
@@ -203,7 +203,7 @@ def _covered(
     }
 
 
-def _categories(dataset: str) -> int:
+def _category_count(dataset: str) -> int:
     """How many categories a data set of the paper has."""
     return len({one.category for one in published() if one.dataset == dataset} - {"", AVERAGE})
 
