@@ -77,7 +77,7 @@ def test_there_is_always_a_code_to_draw_and_never_one_beyond_the_codebook():
 def test_table_sampling_is_uniform_between_the_ranks_of_each_image(codes):
     indices = torch.randint(CODES, (2, 64, 64), generator=generator(2))
     ranks = Ranks(3, torch.tensor([10, 25]))
-    sampled = sample_from_table(indices, neighbour_table(codes), ranks, generator(3))
+    sampled = sample_from_table(indices[None], neighbour_table(codes)[None], ranks, generator(3))[0]
     for image, end in ((0, 10), (1, 25)):
         drawn = ranks_of(sampled[image].flatten(), codes[indices[image].flatten()], codes)
         assert_uniform(drawn, 3, end)
@@ -101,7 +101,7 @@ def test_only_the_table_measures_from_the_code():
     features, indices = torch.full((1, 1, 2, 2), 0.4), torch.ones(1, 2, 2, dtype=torch.long)
     second = Ranks(1, torch.tensor([2]))
     exact = sample_exactly(features, codes, torch.ones(1, 1, 2, 2), second, generator())
-    table = sample_from_table(indices, neighbour_table(codes), second, generator())
+    table = sample_from_table(indices[None], neighbour_table(codes)[None], second, generator())
     assert (codes[exact] == 1.2).all()
     assert (codes[table] == -1).all()
 

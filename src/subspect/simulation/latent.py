@@ -54,21 +54,22 @@ def neighbour_table(codes: Tensor) -> Tensor:
     return distances.argsort(1).int()
 
 
-def sample_from_table(indices: Tensor, table: Tensor, ranks: Ranks, generator: torch.Generator) -> Tensor:
+def sample_from_table(indices: Tensor, tables: Tensor, ranks: Ranks, generator: torch.Generator) -> Tensor:
     """Exchanges each code for one of its neighbours, uniformly among the ranks of its image.
 
     Distances are from the code, not from the feature that it stands for, so that nothing is sorted here.
 
     Args:
-        indices: ``(N, H, W)``, the codes.
-        table: Of ``neighbour_table``.
+        indices: ``(G, N, H, W)``, the codes of each group.
+        tables: Of ``neighbour_table``, one a group, ``(G, K, K)``.
         ranks: The range of neighbours.
         generator: Random source.
 
     Returns:
-        ``(N, H, W)``, int64.
+        ``(G, N, H, W)``, int64.
     """
-    return table[indices, _uniform_ranks(indices.shape, ranks, generator)].long()
+    group = torch.arange(len(tables), device=tables.device)[:, None, None, None]
+    return tables[group, indices, _uniform_ranks(indices.shape, ranks, generator)].long()
 
 
 def sample_exactly(

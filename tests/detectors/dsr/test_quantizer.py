@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from subspect.codes import flatten_features, nearest_codes
+from subspect.codes import flatten_features, nearest_at_once, nearest_codes, nearest_in_pieces
 from subspect.detectors.dsr.quantizer import Codebook, ProductCodebook, k_means
 
 CODES, WIDTH = 24, 6
@@ -57,7 +57,7 @@ def test_mixed_precision_does_not_blur_the_choice(codebook):
     codebook.codes[0], codebook.codes[1] = 1.0, 1.001
     features = codebook.codes[[0, 1]].T.reshape(1, WIDTH, 1, 2).contiguous()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert nearest_codes(features, codebook.codes).tolist() == [[[0, 1]]]
+        assert nearest_codes(features, codebook.codes[None]).tolist() == [[[[0, 1]]]]
 
 
 def test_the_gradient_passes_straight_through(codebook, features):
@@ -74,7 +74,7 @@ def test_codes_move_as_exponential_averages(codebook):
     sums, counts = codes.copy(), np.zeros(CODES)
     for step in range(4):
         features = torch.randn(2, WIDTH, 4, 3, generator=generator(step)) + 1
-        indices = nearest_codes(features, codebook.codes)
+        indices = nearest_codes(features, codebook.codes[None])[:, 0]
         codebook.update(features, indices, decay, epsilon)
 
         one_hot = np.eye(CODES)[indices.numpy().ravel()]  # (M, K)
@@ -217,6 +217,14 @@ def test_each_group_of_dimensions_becomes_its_own_nearest_code(product, features
         codes = part.codes.numpy()[expected].transpose(0, 3, 1, 2)
         np.testing.assert_allclose(quantized.features[:, dimensions].numpy(), codes, atol=1e-6)
         np.testing.assert_array_equal(product.lookup(quantized.indices)[:, dimensions].numpy(), codes)
+
+
+@pytest.mark.parametrize("search", [nearest_in_pieces, nearest_at_once])
+def test_both_searches_find_the_nearest_code_of_each_group(product, search):
+    parts = [torch.randn(700, WIDTH // 3, generator=generator(20 + group)) for group in range(3)]
+    found = search(parts, product.grouped())
+    for part, codes, indices in zip(parts, product.grouped(), found, strict=True):
+        np.testing.assert_array_equal(indices, squared_distances(part.numpy(), codes.numpy()).argmin(1))
 
 
 def test_a_product_codebook_hands_out_its_books_with_their_parts(product, features):

@@ -50,7 +50,7 @@ class Codebook(nn.Module):
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
-        indices = nearest_codes(features, self.codes)
+        indices = nearest_codes(features, self.codes[None])[:, 0]
         return Quantized(features + (self.lookup(indices) - features).detach(), indices)
 
     def lookup(self, indices: Tensor) -> Tensor:
@@ -60,6 +60,10 @@ class Codebook(nn.Module):
     def books(self, features: Tensor, indices: Tensor) -> list[tuple[Codebook, Tensor, Tensor]]:
         """Itself with all of the features ``(N, D, H, W)`` and their indices ``(N, H, W)``."""
         return [(self, features, indices)]
+
+    def grouped(self) -> Tensor:
+        """The codes as those of one group, ``(1, K, D)``."""
+        return self.codes[None]
 
     def spread(self) -> Tensor:
         """Standard deviation of the codes ``(D, 1, 1)``: the unit of each dimension of the features."""
@@ -131,21 +135,24 @@ class ProductCodebook(nn.Module):
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each part of each feature of ``(N, D, H, W)`` by its nearest code."""
-        parts = features.chunk(len(self.parts), 1)
-        quantized = [book(part) for book, part in zip(self._books(), parts, strict=True)]
-        return Quantized(
-            torch.cat([part.features for part in quantized], 1),
-            torch.stack([part.indices for part in quantized], 1),
-        )
+        indices = nearest_codes(features, self.grouped())
+        return Quantized(features + (self.lookup(indices) - features).detach(), indices)
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes ``(N, D, H, W)`` of indices ``(N, G, H, W)``."""
-        pairs = zip(self._books(), indices.unbind(1), strict=True)
-        return torch.cat([book.lookup(part) for book, part in pairs], 1)
+        codes = self.grouped()
+        groups, number, _ = codes.shape
+        first = torch.arange(groups, device=indices.device) * number
+        looked_up = nn.functional.embedding(indices.permute(0, 2, 3, 1) + first, codes.flatten(0, 1))
+        return looked_up.flatten(3).permute(0, 3, 1, 2)
 
     def books(self, features: Tensor, indices: Tensor) -> list[tuple[Codebook, Tensor, Tensor]]:
         """Each book with its part of the features ``(N, D, H, W)`` and of their indices ``(N, G, H, W)``."""
         return list(zip(self._books(), features.chunk(len(self.parts), 1), indices.unbind(1), strict=True))
+
+    def grouped(self) -> Tensor:
+        """The codes of all groups, ``(G, K, D / G)``."""
+        return torch.stack([book.codes for book in self._books()])
 
     def spread(self) -> Tensor:
         """Standard deviation of the codes ``(D, 1, 1)``: the unit of each dimension of the features."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from subspect.detectors.dsr.config import SimulationConfig
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
-from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook, Quantized
+from subspect.detectors.dsr.quantizer import AnyCodebook, Quantized
 from subspect.simulation.latent import (
     Placement,
     Ranks,
@@ -52,10 +52,9 @@ class LatentSimulator:
         self.model = model
         self.config = config
         self._tables = {
-            book: neighbour_table(book.codes)
-            for level in (model.low_codebook, model.high_codebook)
-            for book in level.modules()
-            if isinstance(book, Codebook) and config.sampling == "table"
+            codebook: torch.stack([neighbour_table(codes) for codes in codebook.grouped()])
+            for codebook in (model.low_codebook, model.high_codebook)
+            if config.sampling == "table"
         }
 
     def choose_painted(self, anomalous: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,32 +136,32 @@ class LatentSimulator:
         self, codebook: AnyCodebook, features: Tensor, indices: Tensor, mask: Tensor, generator: torch.Generator
     ) -> Quantized:
         """Quantised features ``(N, D, h, w)``, with other codes where ``mask`` (N, 1, h, w) is 1."""
-        config, books = self.config, codebook.books(features, indices)
-        codes = len(books[0][0].codes)
+        config, codes = self.config, codebook.grouped().shape[1]
         ranks = draw_ranks(len(mask), codes, config.nearest_share, config.minimum_strength, generator)
-        exchanged = []
-        for book, part, places in books:
-            sampled = self._sample(book, part, places, mask, ranks, generator)
-            exchanged.append(torch.where(mask[:, 0] > 0, sampled, places))
-        chosen = torch.stack(exchanged, 1).view_as(indices)
+        before = indices.view(len(indices), -1, *indices.shape[-2:])
+        sampled = self._sample(codebook, features, before.transpose(0, 1), mask, ranks, generator)
+        chosen = torch.where(mask > 0, sampled.transpose(0, 1), before).view_as(indices)
         return Quantized(codebook.lookup(chosen), chosen)
 
     def _sample(
         self,
-        codebook: Codebook,
+        codebook: AnyCodebook,
         features: Tensor,
         indices: Tensor,
         mask: Tensor,
         ranks: Ranks,
         generator: torch.Generator,
     ) -> Tensor:
+        """Other codes ``(G, N, h, w)`` for features ``(N, D, h, w)`` and their codes ``(G, N, h, w)``."""
+        codes = codebook.grouped()
         match self.config.sampling:
             case "table":
                 return sample_from_table(indices, self._tables[codebook], ranks, generator)
             case "exact":
-                return sample_exactly(features, codebook.codes, mask, ranks, generator)
+                parts = zip(features.chunk(len(codes), 1), codes, strict=True)
+                return torch.stack([sample_exactly(part, book, mask, ranks, generator) for part, book in parts])
             case "uniform":
-                return sample_uniformly(indices.shape, len(codebook.codes), generator)
+                return sample_uniformly(indices.shape, codes.shape[1], generator)
 
 
 def _replaced(quantized: Quantized, places: Tensor, by: Quantized) -> Quantized:
