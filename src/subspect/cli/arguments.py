@@ -290,6 +290,9 @@ def add_pretrain(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--weights", type=str, help="of fast's ImageNet ResNet-18: a file or hub id (default: timm's)"
     )
+    parser.add_argument(
+        "--start", type=str, help="latent model to go on from: a file or hub id, or 'shipped' (default: none)"
+    )
     parser.add_argument("--steps", type=int, help="instead of the preset's")
     parser.add_argument(
         "--set", type=str, action="append", default=[], help="FIELD=VALUE: one value, e.g. stage.batch_size=8"

@@ -125,6 +125,31 @@ def test_k_means_sets_both_codebooks_from_the_batch(folder):
     assert distances[3] < distances[1]
 
 
+def test_a_model_trained_before_keeps_its_codes_and_averages_begin_at_them(folder):
+    torch.manual_seed(3)
+    stage = LatentStage(
+        latent_model(), sorted(folder.iterdir()), stage_of(folder, 3).pretraining, seed=0, trained_before=True
+    )
+    books = (stage.model.low_codebook, stage.model.high_codebook)
+    before = [book.codes.clone() for book in books]
+    stage._start_codebooks(torch.rand(8, 3, 32, 32))
+    for book, codes, positions in zip(books, before, (8 * 4 * 4, 8 * 8 * 8), strict=True):
+        assert torch.equal(book.codes, codes)
+        assert (book.average_count == positions / len(codes)).all()
+        torch.testing.assert_close(book.average_sum, codes * positions / len(codes))
+
+
+def test_a_pretraining_goes_on_from_a_latent_model(pretrained, folder, tmp_path):
+    run, output, report = pretrained
+    still = replace(run.pretraining, stage=StageConfig(1, 4, learning_rate=1e-9), decay=1.0, quantise_from=99)
+    start = str(output / "latent.safetensors")
+    went_on = pretrain(replace(run, pretraining=still, start=start), tmp_path / "more", QUIET)
+    assert went_on["held_out"]["psnr"] == pytest.approx(report["held_out"]["psnr"], abs=0.02)  # half precision
+    assert went_on["run"]["start"] == start
+    with pytest.raises(ValueError, match="leave out those of the backbone"):
+        pretrain(replace(run, start=start, weights="resnet18.safetensors"), tmp_path / "both", QUIET)
+
+
 @torch.no_grad()
 def test_the_loss_is_reconstruction_and_commitment(folder):
     stage = stage_of(folder, 100, commitment=0.5)

@@ -101,6 +101,7 @@ def do_pretrain(given: Namespace) -> int:
         given.preset,
         folders=tuple(str(folder) for folder in given.folders),
         weights=given.weights,
+        start=given.start,
         seed=given.seed,
         steps=given.steps,
         settings=given.set,

@@ -28,7 +28,7 @@ from subspect.detectors.colour import Colour, in_order
 from subspect.detectors.configuration import configure
 from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_model import LatentModel, Latents
-from subspect.detectors.dsr.latent_weights import FILENAME, save_latent_model
+from subspect.detectors.dsr.latent_weights import FILENAME, load_latent_model, save_latent_model
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
 from subspect.detectors.dsr.quantizer import AnyCodebook, Codebook
 from subspect.files import write_json
@@ -37,6 +37,7 @@ from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
+_SHIPPED = "shipped"
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384
 
@@ -53,11 +54,22 @@ class LatentStage(Stage):
         paths: Pictures to crop from.
         config: Schedule and weights.
         seed: Decides crops, starts and revivals.
+        trained_before: Whether the model has codes already, which it goes on from at once.
     """
 
-    def __init__(self, model: LatentModel, paths: Sequence[Path], config: PretrainingConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: LatentModel,
+        paths: Sequence[Path],
+        config: PretrainingConfig,
+        seed: int,
+        *,
+        trained_before: bool = False,
+    ) -> None:
         super().__init__("latent", config.stage, seed)
         self.model = model
+        self.trained_before = trained_before
+        self.quantise_from = 0 if trained_before else config.quantise_from
         self.pretraining = config
         self.crops = Crops(paths, config.crop_size, seed)
 
@@ -73,11 +85,11 @@ class LatentStage(Stage):
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """The loss of a batch of crops ``(N, 3, H, W)``; moves the codebooks on the way."""
         images = in_order(batch, self.pretraining.colour).contiguous(memory_format=torch.channels_last)
-        if self.global_step < self.pretraining.quantise_from:
+        if self.global_step < self.quantise_from:
             loss = F.mse_loss(self._unquantized(images), images)
             self.log("reconstruction", loss, prog_bar=True)
             return self.pretraining.reconstruction_weight * loss
-        if self.global_step == self.pretraining.quantise_from:
+        if self.global_step == self.quantise_from:
             self._start_codebooks(images)
         return self._quantized_loss(images)
 
@@ -101,9 +113,20 @@ class LatentStage(Stage):
     def _start_codebooks(self, images: Tensor) -> None:
         model, generator = self.model, self.step_generator("k-means", shared=True)
         encoded, low = model.low_features(images)
-        _start(model.low_codebook, self.of_all_processes(low), generator)
+        self._start(model.low_codebook, self.of_all_processes(low), generator)
         high = model.high_features(encoded, model.low_codebook(low).features)
-        _start(model.high_codebook, self.of_all_processes(high), generator)
+        self._start(model.high_codebook, self.of_all_processes(high), generator)
+
+    def _start(self, codebook: AnyCodebook, features: Tensor, generator: torch.Generator) -> None:
+        books = [module for module in codebook.modules() if isinstance(module, Codebook)]
+        for book, part in zip(books, features.chunk(len(books), 1), strict=True):
+            vectors = flatten_features(part)
+            count = len(vectors) / len(book.codes)
+            if self.trained_before:
+                book.go_on(count)
+                continue
+            chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
+            book.start_from(vectors[chosen], count, generator)
 
     @torch.no_grad()
     def _move_codebooks(self, latents: Latents) -> None:
@@ -124,7 +147,7 @@ class LatentStage(Stage):
     def preview(self) -> dict[str, Tensor]:
         """Four crops and their reconstructions."""
         crops = torch.stack([self.crops[number] for number in range(4)]).to(self.device)
-        quantised, colour = self.global_step > self.pretraining.quantise_from, self.pretraining.colour
+        quantised, colour = self.global_step > self.quantise_from, self.pretraining.colour
         seen = in_order(crops, colour)
         drawn = self.model(seen) if quantised else self._unquantized(seen)
         return {"crop": crops, "reconstruction": in_order(drawn, colour)}
@@ -135,14 +158,6 @@ def _commitment(latents: Latents, model: LatentModel) -> Tensor:
     low = model.low_codebook.lookup(latents.quantized_low.indices)
     high = model.high_codebook.lookup(latents.quantized_high.indices)
     return F.mse_loss(latents.low, low) + F.mse_loss(latents.high, high)
-
-
-def _start(codebook: AnyCodebook, features: Tensor, generator: torch.Generator) -> None:
-    books = [module for module in codebook.modules() if isinstance(module, Codebook)]
-    for book, part in zip(books, features.chunk(len(books), 1), strict=True):
-        vectors = flatten_features(part)
-        chosen = torch.randperm(len(vectors), generator=generator, device=vectors.device)[:_K_MEANS_VECTORS]
-        book.start_from(vectors[chosen], len(vectors) / len(book.codes), generator)
 
 
 @dataclass(frozen=True)
@@ -156,6 +171,7 @@ class PretrainingRun:
         held_out: Share of the pictures kept for the report.
         seed: Of weights, crops and held-out pictures.
         weights: Of the backbone, a file or hub id, where the model has one; None takes timm's.
+        start: A latent model to go on from: a file, a hub id, or ``shipped``; None starts anew.
     """
 
     latent: LatentConfig
@@ -164,6 +180,7 @@ class PretrainingRun:
     held_out: float = 0.05
     seed: int = 0
     weights: str | None = None
+    start: str | None = None
 
     @classmethod
     def from_preset(
@@ -172,6 +189,7 @@ class PretrainingRun:
         *,
         folders: tuple[str, ...],
         weights: str | None = None,
+        start: str | None = None,
         seed: int = 0,
         steps: int | None = None,
         settings: Sequence[str] = (),
@@ -182,6 +200,7 @@ class PretrainingRun:
             preset: Its name.
             folders: Where the pictures are.
             weights: Of the backbone.
+            start: A latent model to go on from.
             seed: Of weights, crops and held-out pictures.
             steps: Instead of the preset's.
             settings: ``FIELD=VALUE`` of `PretrainingConfig`, dotted for nested fields; they have the last word.
@@ -197,7 +216,7 @@ class PretrainingRun:
         stage = config.stage if steps is None else config.stage.scaled_to(steps)
         config = replace(config, stage=stage, quantise_from=min(config.quantise_from, stage.steps // 2))
         config = configure(config, settings=settings)
-        return cls(PRESETS[preset].latent, config, folders, seed=seed, weights=weights)
+        return cls(PRESETS[preset].latent, config, folders, seed=seed, weights=weights, start=start)
 
 
 def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: bool = False) -> dict[str, Any]:
@@ -230,8 +249,9 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     paths = find_pictures(run.folders)
     check_readable(paths)
     trained, judged = split_held_out(paths, run.held_out, run.seed)
+    stage = LatentStage(model, trained, run.pretraining, run.seed, trained_before=run.start is not None)
     with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
-        fit([LatentStage(model, trained, run.pretraining, run.seed)], output, options, resume=resume)
+        fit([stage], output, options, resume=resume)
         held_out = judge(model, judged, run.pretraining.colour)
         report = {"run": values, "pictures": len(trained), "held_out": held_out}
         write_json(output / "report.json", report)
@@ -240,19 +260,26 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
 
 
 def _fresh_model(run: PretrainingRun) -> LatentModel:
-    """As training finds it: random, but for a backbone's weights.
+    """As training finds it: random but for a backbone's weights, or trained before.
 
     Raises:
-        ValueError: Weights are given, but there is no backbone to take them.
+        ValueError: Weights of a backbone are given, but there is none to take them, or it has them already.
         WeightsError: They cannot be had, or do not fit.
     """
+    if run.start is not None:
+        if run.weights is not None:
+            raise ValueError(
+                "a latent model to go on from has all its weights: leave out those of the backbone"
+            )
+        return load_latent_model(None if run.start == _SHIPPED else run.start, run.latent)[0]
     torch.manual_seed(run.seed)
     model = make_latent_model(run.latent)
     if isinstance(model, PerceptualLatentModel):
         model.backbone.load_weights(run.weights)
     elif run.weights is not None:
         raise ValueError(
-            f"a latent model without a backbone starts from no weights, but {run.weights!r} was given"
+            f"a latent model without a backbone starts from no weights, but {run.weights!r} was given; what it"
+            " can go on from is a latent model (start)"
         )
     return model
 

@@ -98,6 +98,11 @@ class Codebook(nn.Module):
         """Sets the codes to the k-means centres of ``vectors`` (M, D), each with the average ``count``."""
         self.codes.copy_(k_means(vectors.float(), len(self.codes), generator))
         self.measure()
+        self.go_on(count)
+
+    @torch.no_grad()
+    def go_on(self, count: float) -> None:
+        """Begins the averages at the codes as they are, each with the average ``count``."""
         self.average_count.fill_(count)
         self.average_sum.copy_(self.codes * count)
 
