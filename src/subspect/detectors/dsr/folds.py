@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +16,21 @@ from subspect.datasets.table import Sample
 FOLDS = 4
 """Parts of about the same size."""
 
-Batch = tuple[Tensor, Tensor, Tensor]
-"""Images ``(N, 3, H, W)`` in [0, 1], masks ``(N, 1, H, W)``, 1 where defective, and folds ``(N,)``.
 
-Images and masks are as they are kept in memory, float16 and bool, until they are on the device.
-"""
+class Batch(NamedTuple):
+    """Training images as loaders hand them out.
+
+    Attributes:
+        images: ``(N, 3, H, W)`` in [0, 1], float16 as they are kept in memory until they are on the device.
+        masks: ``(N, 1, H, W)``, bool, true where defective.
+        folds: ``(N,)``.
+        numbers: Which images they are.
+    """
+
+    images: Tensor
+    masks: Tensor
+    folds: Tensor
+    numbers: tuple[int, ...]
 
 
 class FoldedImages(Dataset[Batch]):
@@ -37,14 +48,13 @@ class FoldedImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Image ``(3, h, w)`` in [0, 1], mask ``(1, h, w)``, fold ``()``."""
-        image, mask = self.images[index]
-        return image, mask, self.folds[index]
+    def __getitem__(self, index: int) -> Batch:
+        """A batch of one."""
+        return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """A batch."""
-        return *self.images.batch(indices), self.folds[indices]
+        return Batch(*self.images.batch(indices), self.folds[indices], tuple(indices))
 
 
 def fold_of_each(samples: Sequence[Sample]) -> Tensor:
