@@ -12,9 +12,15 @@ import torch.nn.functional as F
 from PIL import Image
 
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.config import PRESETS, PRETRAINING, PretrainingConfig
+from subspect.detectors.dsr.config import PRESETS, PRETRAINING, LatentConfig, PretrainingConfig
 from subspect.detectors.dsr.latent_weights import load_latent_model
-from subspect.detectors.dsr.pretraining import LatentStage, PretrainingRun, judge, pretrain
+from subspect.detectors.dsr.pretraining import (
+    LatentStage,
+    PretrainingRun,
+    _warn_of_dead_levels,
+    judge,
+    pretrain,
+)
 from subspect.detectors.dsr.quantizer import flatten_features
 from subspect.training.fitting import fit
 from tiny import LATENT, QUIET, latent_model, pretraining_run, write_pictures
@@ -148,6 +154,16 @@ def test_a_pretraining_goes_on_from_a_latent_model(pretrained, folder, tmp_path)
     assert went_on["run"]["start"] == start
     with pytest.raises(ValueError, match="leave out those of the backbone"):
         pretrain(replace(run, start=start, weights="resnet18.safetensors"), tmp_path / "both", QUIET)
+
+
+def test_a_level_that_died_is_warned_of(caplog):
+    config = LatentConfig(codes=100, low_groups=2)
+    _warn_of_dead_levels({"low_used": 4, "high_used": 2}, config)
+    assert not caplog.records
+    _warn_of_dead_levels({"low_used": 3, "high_used": 2}, config)
+    assert [record.getMessage()[:45] for record in caplog.records] == [
+        "the low level has 3 of 200 codes in use: it d"
+    ]
 
 
 @torch.no_grad()

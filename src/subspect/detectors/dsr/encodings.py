@@ -72,7 +72,7 @@ class Seen(NamedTuple):
 class KeptCodes:
     """Codes of training images that are shown again and again as they are, so that each is encoded once.
 
-    They take 90 kB an image of 256x256, and are kept of 10,000 images; others are encoded each time.
+    They take 90 kB an image of 256x256, and are kept of 10,000 images; batches with others are encoded anew.
 
     Args:
         model: The latent model; its high features must not follow from the low ones.

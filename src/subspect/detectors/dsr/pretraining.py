@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +38,10 @@ from subspect.training.fitting import fit
 from subspect.training.options import FitOptions, check_options, conditions
 from subspect.training.stage import Stage
 
+logger = logging.getLogger("subspect")
+
 _SHIPPED = "shipped"
+_LEAST_USED = 0.02  # of a level's codes
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384
 
@@ -253,10 +257,23 @@ def pretrain(run: PretrainingRun, output: Path, options: FitOptions, *, resume: 
     with claim.begun({"split.csv": held_out_text(trained, judged)}, conditions(options)):
         fit([stage], output, options, resume=resume)
         held_out = judge(model, judged, run.pretraining.colour)
+        _warn_of_dead_levels(held_out, run.latent)
         report = {"run": values, "pictures": len(trained), "held_out": held_out}
         write_json(output / "report.json", report)
         save_latent_model(model, output / FILENAME, report)
     return report
+
+
+def _warn_of_dead_levels(held_out: dict[str, Any], config: LatentConfig) -> None:
+    """A level that the decoder draws without is of no use to DSR, however well it draws."""
+    for level, groups in (("low", config.low_groups), ("high", config.high_groups)):
+        used, codes = held_out[f"{level}_used"], groups * config.codes
+        if used < _LEAST_USED * codes:
+            logger.warning(
+                "the %s level has %d of %d codes in use: it died, and anomalies in it will change nothing. Train"
+                " in float32, at a smaller learning rate, or go on from a latent model",
+                level, used, codes,
+            )  # fmt: skip
 
 
 def _fresh_model(run: PretrainingRun) -> LatentModel:
