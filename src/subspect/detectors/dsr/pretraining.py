@@ -42,6 +42,7 @@ logger = logging.getLogger("subspect")
 
 _SHIPPED = "shipped"
 _LEAST_USED = 0.02  # of a level's codes
+_REMEDY = "train in float32, at a smaller learning rate, or go on from a latent model"
 _REVIVE_EVERY = 50
 _K_MEANS_VECTORS = 16_384
 
@@ -175,7 +176,8 @@ class PretrainingRun:
         held_out: Share of the pictures kept for the report.
         seed: Of weights, crops and held-out pictures.
         weights: Of the backbone, a file or hub id, where the model has one; None takes timm's.
-        start: A latent model to go on from: a file, a hub id, or ``shipped``; None starts anew.
+        start: A latent model to go on from: a file, a hub id, or ``shipped``; None starts anew. What it held
+            out stays held out with the same folders and seed.
     """
 
     latent: LatentConfig
@@ -269,11 +271,7 @@ def _warn_of_dead_levels(held_out: dict[str, Any], config: LatentConfig) -> None
     for level, groups in (("low", config.low_groups), ("high", config.high_groups)):
         used, codes = held_out[f"{level}_used"], groups * config.codes
         if used < _LEAST_USED * codes:
-            logger.warning(
-                "the %s level has %d of %d codes in use: it died, and anomalies in it will change nothing. Train"
-                " in float32, at a smaller learning rate, or go on from a latent model",
-                level, used, codes,
-            )  # fmt: skip
+            logger.warning("the %s level died: %d of %d codes are in use; %s", level, used, codes, _REMEDY)
 
 
 def _fresh_model(run: PretrainingRun) -> LatentModel:
