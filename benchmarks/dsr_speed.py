@@ -29,7 +29,7 @@ from subspect.training.fitting import fit
 from subspect.training.options import FitOptions
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-SHORT = 10  # more than an epoch of 60 images, whose codes `fast` keeps from then on
+SHORT = 5
 
 
 def step_seconds(config: DsrConfig, root: Path, steps: int, precision: str) -> float:

@@ -3,7 +3,7 @@
 import torch
 from scipy import stats
 
-from subspect.simulation.cropping import crop_randomly, draw_windows
+from subspect.simulation.cropping import crop_randomly
 
 HEIGHT, WIDTH = 12, 9
 
@@ -57,30 +57,3 @@ def test_a_picture_smaller_than_the_crop_is_kept_whole():
     images = numbered(3)
     assert torch.equal(crops(images, torch.zeros(3, 1, HEIGHT, WIDTH), 32), images)
     assert crops(images, torch.zeros(3, 1, HEIGHT, WIDTH), 10).shape == (3, 2, 10, WIDTH)
-
-
-def test_windows_on_a_grid_begin_at_its_lines_and_hold_some_of_the_defect():
-    mask = torch.zeros(900, 1, 24, 40)
-    defects = torch.randint(24 * 40, (600,), generator=torch.Generator().manual_seed(1))
-    mask[:600].flatten(1)[torch.arange(600), defects] = 1
-    rows, columns = draw_windows(mask, 16, torch.Generator().manual_seed(0), step=8)
-    assert (rows[:, 0] % 8 == 0).all()
-    assert (columns[:, 0] % 8 == 0).all()
-    assert torch.equal(columns.diff(), torch.ones(900, 15, dtype=torch.int64))
-    assert (rows[:600] == defects[:, None] // 40).any(1).all()
-    assert (columns[:600] == defects[:, None] % 40).any(1).all()
-    for places, count in ((rows[600:, 0], 2), (columns[600:, 0], 4)):
-        assert stats.chisquare(torch.bincount(places // 8, minlength=count).numpy()).pvalue > 1e-4
-
-
-def test_windows_cut_maps_of_any_resolution_and_put_crops_back():
-    images, mask = numbered(5, 24, 40), torch.zeros(5, 1, 24, 40)
-    windows = draw_windows(mask, 16, torch.Generator().manual_seed(3), step=8)
-    cut, coarse = windows.cut(images), windows.coarser(8).cut(images[:, :, ::8, ::8])
-    assert torch.equal(coarse, cut[:, :, ::8, ::8])
-    assert torch.equal(windows.cut(images[:, 0]), cut[:, 0])
-    assert torch.equal(windows.of(torch.tensor([3, 1])).cut(images[[3, 1]]), cut[[3, 1]])
-    back = windows.put_back(images, -cut)
-    assert torch.equal(windows.cut(back), -cut)
-    assert torch.equal(windows.put_back(back, cut), images)
-    assert int((back != images).sum()) == int((cut != 0).sum())

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from subspect.codes import flatten_features
 from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
-from subspect.detectors.dsr.encodings import Seen
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, Latents
 from subspect.detectors.dsr.quantizer import Codebook
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
@@ -81,7 +80,7 @@ def simulate(
     latents = model.encode(images)
     simulator = LatentSimulator(model, SimulationConfig(nearest_share=0.1, **settings))
     painted = simulator.choose_painted(mask.flatten(1).any(1), torch.Generator().manual_seed(4))
-    return latents, simulator(Seen.all_of(images), latents, mask, painted, torch.Generator().manual_seed(3))
+    return latents, simulator(images, latents, mask, painted, torch.Generator().manual_seed(3))
 
 
 def changed(after: Tensor, before: Tensor) -> np.ndarray:

@@ -1,6 +1,5 @@
 """DSR's stages 2 and 3: which images they see, what each loss counts, and that every switch is connected."""
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +12,7 @@ from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.datasets.table import Table, take_anomalies
 from subspect.detectors.dsr.config import DsrConfig
-from subspect.detectors.dsr.folds import FOLDS, Batch, fold_of_each
+from subspect.detectors.dsr.folds import FOLDS, fold_of_each
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.stages import DetectionStage, UpsamplingStage
@@ -54,9 +53,6 @@ def configured(*, batch_size: int = 2, simulation: dict | None = None, **changes
     )
 
 
-NUMBERS = itertools.count()
-"""Of images that no stage has seen before."""
-
 CALM = {"normal_share": 1.0}
 """No simulated anomalies."""
 
@@ -78,15 +74,10 @@ def detection(table: Table, config: DsrConfig, anomalies: int = 0) -> DetectionS
     return prepared(DetectionStage(detector, images_of(table, detector, anomalies), seed=0))
 
 
-def batch_of(images: Tensor, mask: Tensor, folds: Tensor) -> Batch:
-    """Images that nothing is kept of between batches: as many batches, as many numbers."""
-    return Batch(images, mask, folds, tuple(next(NUMBERS) for _ in images))
-
-
 def loss_of(stage: Stage, images: Tensor, mask: Tensor | None = None) -> Tensor:
     """Of normal images, and annotated ones where the mask shows a defect."""
     mask = torch.zeros(len(images), 1, 64, 64) if mask is None else mask
-    return stage.training_step(batch_of(images, mask, FOLDS * mask.flatten(1).any(1)), 0)
+    return stage.training_step((images, mask, FOLDS * mask.flatten(1).any(1)), 0)
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -124,8 +115,7 @@ def test_batches_tell_the_folds_of_their_images(table):
     stage = detection(table, configured(batch_size=8), 3)
     loader, folds = stage.loader(0, 0, 1), fold_of_each(stage.images.samples)
     seen = set()
-    for (images, masks, found, numbers), indices in zip(loader, loader.batch_sampler, strict=True):
-        assert numbers == tuple(indices)
+    for (images, masks, found), indices in zip(loader, loader.batch_sampler, strict=True):
         assert torch.equal(found, folds[indices])
         assert torch.equal(masks.float(), torch.stack([stage.images[index][1] for index in indices]))
         assert images.dtype == torch.float16
@@ -184,7 +174,7 @@ def test_an_annotated_image_whose_mask_did_not_survive_its_rotation_is_not_taken
     stage = detection(table, configured(simulation={"normal_share": 0.0}))
     fine = torch.zeros(2, 1, 64, 64)
     fine[..., 20, 30] = 0.4  # of a pixel's mask, what is left between pixels
-    annotated = stage.training_step(batch_of(pictures(2), fine, torch.full((2,), FOLDS)), 0)
+    annotated = stage.training_step((pictures(2), fine, torch.full((2,), FOLDS)), 0)
     predicted = stage.detector.reconstruct_and_detect(pictures(2)).mask
     assert float(annotated) == pytest.approx(float(focal_loss(predicted, torch.zeros(2, 1, 64, 64))), rel=1e-4)
 
@@ -194,7 +184,7 @@ def test_an_annotated_image_whose_mask_did_not_survive_its_rotation_is_not_taken
 def test_places_are_those_in_the_image_as_it_is_padded_in_use(table, side):
     """At 72x100, codes are counted and looked up in cells of 96x128 pixels."""
     stage = detection(table, configured(training_crop=side, simulation=CALM))
-    batch = batch_of(torch.rand(3, 3, 72, 100), torch.zeros(3, 1, 72, 100), torch.zeros(3, dtype=torch.long))
+    batch = (torch.rand(3, 3, 72, 100), torch.zeros(3, 1, 72, 100), torch.zeros(3, dtype=torch.long))
     places = stage.varied(batch, 0.0).origin.places
     assert places.shape[2:] == ((96, 128) if side is None else (64, 64))
     steps = places.diff(dim=3)[:, 0], places.diff(dim=2)[:, 1]
@@ -215,7 +205,7 @@ def test_the_focal_loss_of_annotated_images_is_towards_their_masks(table):
     expected = focal_loss(predicted, mask)
     assert float(expected) == pytest.approx(float(by_hand), rel=1e-3)
     # All of them as annotated ones, which are compared with the counts of every image, as in use.
-    annotated = stage.training_step(batch_of(images, mask, torch.full((2,), FOLDS)), 0)
+    annotated = stage.training_step((images, mask, torch.full((2,), FOLDS)), 0)
     assert float(annotated) == pytest.approx(float(expected), rel=1e-4)
     assert float(loss_of(stage, images)) != pytest.approx(float(expected), rel=1e-2)
 
@@ -316,8 +306,7 @@ def test_rotation_keeps_image_and_mask_together(table, size, colour):
     stage = detection(table, configured(colour=colour, training_crop=None))
     mask = torch.zeros(4, 1, *size)
     mask[:, :, 12:25, 30:55] = 1
-    seen, turned, _ = stage.varied(batch_of(mask.expand(-1, 3, -1, -1), mask, torch.zeros(4)), rotated=1.0)
-    images = seen.images
+    images, turned, _ = stage.varied((mask.expand(-1, 3, -1, -1), mask, torch.zeros(4)), rotated=1.0)
     assert images.shape[2:] == turned.shape[2:] == tuple(-(-side // 32) * 32 for side in size)
     assert torch.equal((images > 0.5).float(), turned.expand(-1, 3, -1, -1))
     assert (images - turned).abs().mean() < 0.03  # at the edges only, where pixels are interpolated
@@ -352,7 +341,7 @@ def test_the_upsampling_stage_is_taught_where_smudges_are(table):
     refined = detector.refine(detector.reconstruct_and_detect(images))
     expected = focal_loss(refined, torch.zeros(2, 1, 64, 64))
     known = torch.full((2,), FOLDS)  # compared with the counts of every image, as in use
-    loss = stage.training_step(batch_of(images, torch.zeros(2, 1, 64, 64), known), 0)
+    loss = stage.training_step((images, torch.zeros(2, 1, 64, 64), known), 0)
     assert float(loss) == pytest.approx(float(expected), rel=1e-4)
 
 

@@ -14,7 +14,7 @@ from subspect.datasets import read_table
 from subspect.datasets.loading import TrainingImages
 from subspect.detectors.base import Detector
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.folds import Batch, FoldedImages
+from subspect.detectors.dsr.folds import FoldedImages
 from subspect.detectors.dsr.stages import DetectionStage
 from subspect.training.fitting import run_briefly
 from subspect.training.stage import learning_rate_factor
@@ -32,13 +32,7 @@ class OneByOne(Dataset):
         self.images = images
 
     def __getitem__(self, index: int):
-        image, mask = self.images.images[index]
-        return image, mask, self.images.folds[index], index
-
-
-def put_together(items) -> Batch:
-    images, masks, folds, numbers = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(masks), torch.stack(folds), numbers)
+        return self.images[index]
 
 
 class PlainStage(DetectionStage):
@@ -46,12 +40,15 @@ class PlainStage(DetectionStage):
 
     def loader(self, start_step, rank, world_size):
         quick = super().loader(start_step, rank, world_size)
-        images = OneByOne(quick.dataset)
-        return DataLoader(images, batch_sampler=quick.batch_sampler, collate_fn=put_together)
+        return DataLoader(OneByOne(quick.dataset), batch_sampler=quick.batch_sampler)
 
     def setup(self, stage):
         super().setup(stage)
         self.to(memory_format=torch.contiguous_format)
+
+    def varied(self, batch, rotated):
+        varied = super().varied(batch, rotated)
+        return varied._replace(images=varied.images.contiguous())
 
     def configure_optimizers(self):
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]

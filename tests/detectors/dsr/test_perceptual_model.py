@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from subspect.codes import flatten_features
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
-from subspect.detectors.dsr.encodings import Seen
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
@@ -83,7 +82,7 @@ def test_every_group_is_exchanged_for_neighbours_of_its_own(model, images):
     latents = model.encode(images)
     config = SimulationConfig(sampling="table", nearest_share=NEAREST / CONFIG.codes)
     mask, generator = torch.ones(4, 1, 64, 96), torch.Generator().manual_seed(1)
-    anomalous = LatentSimulator(model, config)(Seen.all_of(images), latents, mask, NONE_PAINTED, generator)
+    anomalous = LatentSimulator(model, config)(images, latents, mask, NONE_PAINTED, generator)
     for level, normal, changed in (
         (model.low_codebook, latents.quantized_low, anomalous.low.features),
         (model.high_codebook, latents.quantized_high, anomalous.high.features),
@@ -107,7 +106,7 @@ def test_high_codes_that_no_low_ones_change_are_not_searched_again(model, images
 
     def simulate() -> AnomalousLatents:
         simulator = LatentSimulator(model, SimulationConfig(sampling=sampling))
-        return simulator(Seen.all_of(images), latents, mask, NONE_PAINTED, torch.Generator().manual_seed(1))
+        return simulator(images, latents, mask, NONE_PAINTED, torch.Generator().manual_seed(1))
 
     ours = simulate()
     assert not searched

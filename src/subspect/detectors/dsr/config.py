@@ -129,8 +129,7 @@ class DsrConfig(DetectorConfig):
         upsampling_width: Channels of the upsampling module's first level.
         refine: Whether there is an upsampling module. The paper has one, and without is its ablation; ``fast``
             has none, since it cost outlines or changed nothing (docs/experiments.md).
-        training_crop: Side of the square crops trained on, a multiple of 32; their latents are those of the
-            whole images there. None trains on whole images.
+        training_crop: Side of the square crops trained on, a multiple of 32; None trains on whole images.
         feature_loss_weight: Of the squared error of the restricted features, with ``light`` in units of the
             codes' variance; 0 is an ablation.
         image_loss_weight: Of the squared error of the object-specific reconstruction; at 0, an ablation,

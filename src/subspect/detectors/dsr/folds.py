@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,21 +15,11 @@ from subspect.datasets.table import Sample
 FOLDS = 4
 """Parts of about the same size."""
 
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Images ``(N, 3, H, W)`` in [0, 1], masks ``(N, 1, H, W)``, 1 where defective, and folds ``(N,)``.
 
-class Batch(NamedTuple):
-    """Training images as loaders hand them out.
-
-    Attributes:
-        images: ``(N, 3, H, W)`` in [0, 1], float16 as they are kept in memory until they are on the device.
-        masks: ``(N, 1, H, W)``, bool, true where defective.
-        folds: ``(N,)``.
-        numbers: Which images they are.
-    """
-
-    images: Tensor
-    masks: Tensor
-    folds: Tensor
-    numbers: tuple[int, ...]
+Images and masks are as they are kept in memory, float16 and bool, until they are on the device.
+"""
 
 
 class FoldedImages(Dataset[Batch]):
@@ -48,13 +37,14 @@ class FoldedImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Batch:
-        """A batch of one."""
-        return self.__getitems__([index])
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Image ``(3, h, w)`` in [0, 1], mask ``(1, h, w)``, fold ``()``."""
+        image, mask = self.images[index]
+        return image, mask, self.folds[index]
 
     def __getitems__(self, indices: list[int]) -> Batch:
         """A batch."""
-        return Batch(*self.images.batch(indices), self.folds[indices], tuple(indices))
+        return *self.images.batch(indices), self.folds[indices]
 
 
 def fold_of_each(samples: Sequence[Sample]) -> Tensor:

@@ -15,7 +15,7 @@ from subspect.detectors.base import Detector, Prediction
 from subspect.detectors.colour import in_order
 from subspect.detectors.dsr.blocks import doubled
 from subspect.detectors.dsr.config import DsrConfig
-from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, GeneralDecoder, LatentModel, Latents
+from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, GeneralDecoder, LatentModel
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.light_modules import LightDetection, LightSubspaceRestriction, LightUNet
 from subspect.detectors.dsr.modules import ObjectDecoder, SubspaceRestriction, UNet
@@ -164,18 +164,14 @@ class Dsr(Detector):
         """RGB images in the channel order that the weights expect, and back."""
         return in_order(images, self.config.colour)
 
-    def reconstruct_and_detect(self, images: Tensor) -> Comparison:
-        """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares."""
-        return self.compare(images, self.latent_model.encode(images))
-
-    def compare(self, images: Tensor, latents: Latents, origin: Origin | None = None) -> Comparison:
-        """Both reconstructions of images whose latents are known.
+    def reconstruct_and_detect(self, images: Tensor, origin: Origin | None = None) -> Comparison:
+        """Reconstructs images ``(N, 3, H, W)``, H and W multiples of 32, in both ways and compares.
 
         Args:
-            images: ``(N, 3, H, W)``, H and W multiples of 32.
-            latents: Theirs.
+            images: The pictures.
             origin: Of crops of training images; None for whole images.
         """
+        latents = self.latent_model.encode(images)
         low, high = latents.quantized_low, latents.quantized_high
         general = self.latent_model.decoder(self.latent_model.join(low.features, high.features))
         restricted = self.restrict(low, high, origin)
@@ -187,7 +183,7 @@ class Dsr(Detector):
         Args:
             low: Q, ``(N, D, H/8, W/8)``, and which codes they are.
             high: Q, ``(N, D, H/4, W/4)``, and which codes they are.
-            origin: As ``compare`` takes it.
+            origin: As ``reconstruct_and_detect`` takes it.
         """
         model = self.latent_model
         restricted_low, restricted_high = self.low_subspace(low.features), self.high_subspace(high.features)

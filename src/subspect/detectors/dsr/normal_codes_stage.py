@@ -54,12 +54,13 @@ class NormalCodesStage(Stage):
 
     def training_step(self, batch: Batch, _: int) -> None:
         """Keeps the codes of a batch, and concludes after the last."""
+        images, _no_mask, folds = batch
         model = self.detector.latent_model
         with torch.no_grad():
-            latents = model.encode(self._as_detected(batch.images.float()))
+            latents = model.encode(self._as_detected(images.float()))
         self._low.append(latents.quantized_low.indices.short().cpu())
         self._high.append(latents.quantized_high.indices.short().cpu())
-        self._folds.append(batch.folds.cpu())
+        self._folds.append(folds.cpu())
         if self.global_step + 1 == self.config.steps:
             self.detector.low_normal.fit(self._low, self._folds)
             self.detector.high_normal.fit(self._high, self._folds)
@@ -68,7 +69,7 @@ class NormalCodesStage(Stage):
     def preview(self) -> dict[str, Tensor]:
         """Normal images, and how rare their codes are at both levels."""
         count = min(_PREVIEWED, len(self.chosen))
-        images = torch.cat([self.chosen[place].images for place in range(count)]).float().to(self.device)
+        images = torch.stack([self.chosen[place][0] for place in range(count)]).to(self.device)
         latents = self.detector.latent_model.encode(self._as_detected(images))
         low = self.detector.low_normal(latents.quantized_low.indices, None).together
         high = self.detector.high_normal(latents.quantized_high.indices, None).together

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from subspect.detectors.dsr.config import SimulationConfig
-from subspect.detectors.dsr.encodings import Seen
 from subspect.detectors.dsr.latent_model import HIGH_STRIDE, LOW_STRIDE, LatentModel, Latents
 from subspect.detectors.dsr.quantizer import AnyCodebook, Quantized
 from subspect.simulation.latent import (
@@ -72,13 +71,13 @@ class LatentSimulator:
         return (anomalous & drawn).nonzero().squeeze(1)
 
     def __call__(
-        self, seen: Seen, latents: Latents, mask: Tensor, painted: Tensor, generator: torch.Generator
+        self, images: Tensor, latents: Latents, mask: Tensor, painted: Tensor, generator: torch.Generator
     ) -> AnomalousLatents:
         """Simulates anomalies under a mask.
 
         Args:
-            seen: Normal images.
-            latents: Theirs.
+            images: ``(N, 3, H, W)``, as the model takes them.
+            latents: Of these images.
             mask: Where anomalies are wanted, ``(N, 1, H, W)``; empty for images to be left normal.
             painted: Of ``choose_painted``; on the CPU, so that nothing waits for a GPU.
             generator: Random source; its device is used.
@@ -88,20 +87,20 @@ class LatentSimulator:
         painted = painted.to(mask.device, non_blocking=True)
         in_codes = mask.index_fill(0, painted, 0)
         anomalous = self._from_codes(latents, in_codes, generator)
-        return self._with_painted(anomalous, seen, mask - in_codes, painted, generator)
+        return self._with_painted(anomalous, images, mask - in_codes, painted, generator)
 
     def _with_painted(
         self,
         anomalous: AnomalousLatents,
-        seen: Seen,
+        images: Tensor,
         mask: Tensor,
         places: Tensor,
         generator: torch.Generator,
     ) -> AnomalousLatents:
         """The same, but of images painted under ``mask`` at ``places`` (n,) of the batch."""
         # All are painted, since grafts come from neighbours in the batch; only these are encoded.
-        defective = paint(seen.images, mask, generator, self.config.fills)[places]
-        latents = seen.at(places).with_images(defective).encode(self.model)
+        defective = paint(images, mask, generator, self.config.fills)[places]
+        latents = self.model.encode(defective.contiguous(memory_format=torch.channels_last))
         return AnomalousLatents(
             _replaced(anomalous.low, places, latents.quantized_low),
             _replaced(anomalous.high, places, latents.quantized_high),

@@ -12,14 +12,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.detectors.config import StageConfig
-from subspect.detectors.dsr.encodings import KeptCodes, Seen
 from subspect.detectors.dsr.folds import FOLDS, Batch, FoldedImages
-from subspect.detectors.dsr.latent_model import LOW_STRIDE, Latents
+from subspect.detectors.dsr.latent_model import Latents
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.losses import focal_loss
-from subspect.simulation.cropping import draw_windows
+from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import choose_shapes, draw_masks
@@ -39,12 +38,12 @@ class Varied(NamedTuple):
     """A batch that training sees.
 
     Attributes:
-        seen: Images as the detector takes them, or crops of them.
+        images: ``(N, 3, H, W)``, as the detector takes them.
         masks: ``(N, 1, H, W)``, 1 where annotated as anomalous.
         origin: Where they come from.
     """
 
-    seen: Seen
+    images: Tensor
     masks: Tensor
     origin: Origin
 
@@ -98,19 +97,19 @@ class _DsrStage(Stage):
     @Span("simulation")
     def varied(self, batch: Batch, rotated: float) -> Varied:
         """Images as the detector takes them: padded as for inference, a share rotated, cropped."""
-        joined, _ = pad_to_multiple(torch.cat((batch.images.float(), batch.masks.float()), 1), SIZE_MULTIPLE)
+        images, masks, folds = batch
+        joined, _ = pad_to_multiple(torch.cat((images.float(), masks.float()), 1), SIZE_MULTIPLE)
         # Of the padded images, as those that normal codes are counted in and looked up with in use.
         places = coordinates((joined.shape[2], joined.shape[3]), joined.device)
-        joined = torch.cat((joined, places.expand(len(joined), -1, -1, -1)), 1)
+        joined = torch.cat((joined, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
             joined = rotate_some(joined, rotated, self.step_generator("rotation"))
+        if self.detector.config.training_crop:
+            side = self.detector.config.training_crop
+            joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop"))
         joined = joined.contiguous(memory_format=torch.channels_last)
-        seen, side = Seen.all_of(self.detector.reorder(joined[:, :3])), self.detector.config.training_crop
-        rest = joined[:, 3:]
-        if side:
-            windows = draw_windows(rest[:, :1], side, self.step_generator("crop"), LOW_STRIDE)
-            seen, rest = Seen.part_of(seen.whole, windows), windows.cut(rest)
-        return Varied(seen, (rest[:, :1] > 0.5).float(), Origin(rest[:, 1:], batch.folds))
+        images, masks, places = joined[:, :3], joined[:, 3:4], joined[:, 4:]
+        return Varied(self.detector.reorder(images), (masks > 0.5).float(), Origin(places, folds))
 
 
 class DetectionStage(_DsrStage):
@@ -166,23 +165,20 @@ class DetectionStage(_DsrStage):
 
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
-        model, simulation = self.detector.latent_model, self.simulation
-        self.simulator = LatentSimulator(model, simulation)
-        as_they_are = not model.high_follows_low and not simulation.rotation_share
-        self.kept = KeptCodes(model) if as_they_are and simulation.sampling != "exact" else None
+        self.simulator = LatentSimulator(self.detector.latent_model, self.simulation)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of a batch."""
-        seen, annotation, origin = self.varied(batch, self.simulation.rotation_share)
+        images, annotation, origin = self.varied(batch, self.simulation.rotation_share)
         annotated = origin.folds == FOLDS  # a fine defect's mask may not survive its rotation
-        model = self.detector.latent_model
         with torch.no_grad():
-            latents = self.kept.encode(seen, batch.numbers) if self.kept else seen.encode(model)
-            anomalous = self._simulate(seen, latents, annotated)
+            latents = self.detector.latent_model.encode(images)
+            anomalous = self._simulate(images, latents, annotated)
+            model = self.detector.latent_model
             general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
             target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
         restricted = self.detector.restrict(anomalous.low, anomalous.high, origin)
-        losses = self._losses(seen.images, latents, restricted, ~annotated)
+        losses = self._losses(images, latents, restricted, ~annotated)
         # As the reference; without an image loss only the focal loss is left to teach the decoder.
         if self.detector.config.image_loss_weight:
             restricted = restricted._replace(image=restricted.image.detach())
@@ -196,7 +192,7 @@ class DetectionStage(_DsrStage):
         model = self.detector.latent_model
         drawn = seeded_generator(_CPU, self.seed, self.name, "preview painted")
         painted = self.simulator.choose_painted(torch.ones(len(images), dtype=torch.bool), drawn)
-        anomalous = self.simulator(Seen.all_of(images), model.encode(images), mask, painted, generator)
+        anomalous = self.simulator(images, model.encode(images), mask, painted, generator)
         general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
         restricted = self.detector.restrict(anomalous.low, anomalous.high)
         mask = self.detector.detect(restricted, general).softmax(1)
@@ -205,12 +201,12 @@ class DetectionStage(_DsrStage):
         return {"image": self.detector.reorder(images), **shown}
 
     @Span("simulation")
-    def _simulate(self, seen: Seen, latents: Latents, annotated: Tensor) -> AnomalousLatents:
+    def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
         generator, drawn = self.step_generator("anomalies"), self.step_generator("choices", _CPU)
-        chosen, mask = self.masks(seen.images, drawn, generator)
+        chosen, mask = self.masks(images, drawn, generator)
         painted = self.simulator.choose_painted(chosen >= 0, drawn)
         mask = mask * ~annotated[:, None, None, None]
-        return self.simulator(seen, latents, mask, painted, generator)
+        return self.simulator(images, latents, mask, painted, generator)
 
     def _losses(
         self, images: Tensor, latents: Latents, restricted: Restricted, normal: Tensor
@@ -261,14 +257,13 @@ class UpsamplingStage(_DsrStage):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The focal loss of the refined mask of smudged images."""
-        seen, _no_mask, origin = self.varied(batch, self.simulation.smudge_rotation_share)
+        images, _no_mask, origin = self.varied(batch, self.simulation.smudge_rotation_share)
         generator = self.step_generator("smudges")
         with Span("simulation"):
-            _chosen, mask = self.masks(seen.images, self.step_generator("choices", _CPU), generator)
-            smudged = seen.with_images(smudge(seen.images, mask, generator))
+            _chosen, mask = self.masks(images, self.step_generator("choices", _CPU), generator)
+            smudged = smudge(images, mask, generator)
         with torch.no_grad():
-            latents = smudged.encode(self.detector.latent_model)
-            coarse = self.detector.compare(smudged.images, latents, origin)
+            coarse = self.detector.reconstruct_and_detect(smudged, origin)
         logits = self.detector.refine_logits(coarse)
         loss = focal_loss(logits.softmax(1).float(), mask)
         self.log("focal", loss, prog_bar=True)
