@@ -68,5 +68,5 @@ def nearest_in_pieces(parts: Sequence[Tensor], codes: Tensor) -> Tensor:
 
 
 def nearest_at_once(parts: Sequence[Tensor], codes: Tensor) -> Tensor:
-    """The same for a GPU, whose host takes longer to ask for one search than the search takes."""
+    """As ``nearest_in_pieces``, for a GPU, whose host takes longer to ask for a search than that takes."""
     return code_distances(torch.stack(list(parts)), codes).min(2).indices

@@ -50,7 +50,7 @@ class Codebook(nn.Module):
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each feature of ``(N, D, H, W)`` by its nearest code (squared L2 distance)."""
-        indices = nearest_codes(features, self.codes[None])[:, 0]
+        indices = nearest_codes(features, self.grouped())[:, 0]
         return Quantized(features + (self.lookup(indices) - features).detach(), indices)
 
     def lookup(self, indices: Tensor) -> Tensor:
