@@ -26,7 +26,7 @@ from subspect.training.checkpoints import (
 )
 from subspect.training.options import FitOptions, on_gpu, silence_adverts, steps_between, trainer_precision
 from subspect.training.previews import Previews
-from subspect.training.stage import Stage
+from subspect.training.stage import LOG_EVERY, Stage
 
 logger = logging.getLogger("subspect")
 
@@ -110,7 +110,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         every = steps_between(options.checkpoint_every, options)
         callbacks += [regular_checkpoints(stage, folder, every), LearningRateMonitor("step")]
     if options.progress:
-        callbacks.append(TQDMProgressBar(refresh_rate=10, leave=True))
+        callbacks.append(TQDMProgressBar(refresh_rate=LOG_EVERY, leave=True))
     devices = 1 if stage.gathers else options.devices
     return L.Trainer(
         accelerator=options.accelerator,
@@ -124,7 +124,7 @@ def _trainer(stage: Stage, folder: Path, options: FitOptions) -> L.Trainer:
         callbacks=callbacks,
         plugins=[AtomicCheckpoints()],
         logger=[CSVLogger(logs, "csv"), TensorBoardLogger(logs, "tensorboard")],
-        log_every_n_steps=10,
+        log_every_n_steps=LOG_EVERY,
         enable_checkpointing=not stage.gathers,
         enable_progress_bar=options.progress,
         enable_model_summary=False,

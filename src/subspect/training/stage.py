@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from subspect.detectors.config import StageConfig
+
+LOG_EVERY = 10
+"""Steps from one logged value to the next."""
 
 
 class Stage(L.LightningModule):
@@ -49,7 +52,12 @@ class Stage(L.LightningModule):
         """Pictures of the state of training by name, each ``(N, 3, H, W)`` in [0, 1]."""
 
     def step_generator(
-        self, purpose: str = "", device: torch.device | None = None, *, shared: bool = False
+        self,
+        purpose: str = "",
+        device: torch.device | None = None,
+        *,
+        shared: bool = False,
+        step: int | None = None,
     ) -> torch.Generator:
         """A generator seeded by seed, stage, purpose, step and process.
 
@@ -58,10 +66,17 @@ class Stage(L.LightningModule):
             device: Where; None for the module's device. What the host must know is drawn on the CPU, so that
                 it need not wait for the device.
             shared: The same in all processes: for what is drawn once for a batch, not for each image.
+            step: Which step; None for the one that the training is at.
         """
         device = self.device if device is None else device
+        step = self.global_step if step is None else step
         process = 0 if shared else self.global_rank
-        return seeded_generator(device, self.seed, self.name, purpose, self.global_step, process)
+        return seeded_generator(device, self.seed, self.name, purpose, step, process)
+
+    def report(self, values: Mapping[str, Tensor]) -> None:
+        """Logs values where any are logged: Lightning takes milliseconds for what it does not write, too."""
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            self.log_dict(dict(values), prog_bar=True)
 
     def mean_over_processes(self, value: Tensor) -> Tensor:
         """The mean of what the processes have, without a gradient."""

@@ -46,8 +46,8 @@ class PlainStage(DetectionStage):
         super().setup(stage)
         self.to(memory_format=torch.contiguous_format)
 
-    def varied(self, batch, rotated):
-        varied = super().varied(batch, rotated)
+    def varied(self, batch, rotated, step=None):
+        varied = super().varied(batch, rotated, step)
         return varied._replace(images=varied.images.contiguous())
 
     def configure_optimizers(self):

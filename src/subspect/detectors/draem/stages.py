@@ -89,7 +89,7 @@ class JointStage(Stage):
             "ssim": ssim_loss(reconstruction, simulated.normal),
             "focal": focal_loss(compared.logits.float().softmax(1), simulated.mask),
         }
-        self.log_dict(losses, prog_bar=True)
+        self.report(losses)
         return torch.stack(list(losses.values())).sum()
 
     @Span("simulation")

@@ -190,20 +190,22 @@ class Dsr(Detector):
         joined = model.join(
             model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
         )
-        restricted = Restricted(restricted_low, restricted_high, self.object_decoder(joined))
-        return restricted._replace(evidence=self._evidence(low, high, restricted, origin))
+        evidence = None
+        if self.config.light:
+            changes = restricted_low - low.features, restricted_high - high.features
+            evidence = self._evidence(low.indices, high.indices, changes, origin)
+        return Restricted(restricted_low, restricted_high, self.object_decoder(joined), evidence)
 
     @torch.no_grad()
     def _evidence(
-        self, low: Quantized, high: Quantized, restricted: Restricted, origin: Origin | None
-    ) -> Evidence | None:
-        if not self.config.light:
-            return None
-        low_rarity = self.low_normal(low.indices, _pooled(origin, LOW_STRIDE))
-        high_rarity = self.high_normal(high.indices, _pooled(origin, HIGH_STRIDE))
+        self, low: Tensor, high: Tensor, changes: tuple[Tensor, Tensor], origin: Origin | None
+    ) -> Evidence:
+        """Of the codes ``(N, G, h, w)`` of both levels, and what restriction changed of their features."""
+        low_rarity = self.low_normal(low, _pooled(origin, LOW_STRIDE))
+        high_rarity = self.high_normal(high, _pooled(origin, HIGH_STRIDE))
         # A change may be a hundredfold, which is more than a training without normalisation stands.
-        low_change = _asinh((restricted.low - low.features) / self.latent_model.low_codebook.spread())
-        high_change = _asinh((restricted.high - high.features) / self.latent_model.high_codebook.spread())
+        low_change = _asinh(changes[0] / self.latent_model.low_codebook.spread())
+        high_change = _asinh(changes[1] / self.latent_model.high_codebook.spread())
         from_low = doubled(torch.cat((low_rarity.groups / _NATS, low_change, low_rarity.together), 1))
         features = torch.cat((from_low[:, :-1], high_rarity.groups / _NATS, high_change), 1)
         return Evidence(features, torch.cat((from_low[:, -1:], high_rarity.together), 1))

@@ -92,7 +92,7 @@ class LatentStage(Stage):
         images = in_order(batch, self.pretraining.colour).contiguous(memory_format=torch.channels_last)
         if self.global_step < self.quantise_from:
             loss = F.mse_loss(self._unquantized(images), images)
-            self.log("reconstruction", loss, prog_bar=True)
+            self.report({"reconstruction": loss})
             return self.pretraining.reconstruction_weight * loss
         if self.global_step == self.quantise_from:
             self._start_codebooks(images)
@@ -110,7 +110,7 @@ class LatentStage(Stage):
         reconstruction = F.mse_loss(drawn, images)
         commitment = _commitment(latents, model)
         self._move_codebooks(latents)
-        self.log_dict({"reconstruction": reconstruction, "commitment": commitment}, prog_bar=True)
+        self.report({"reconstruction": reconstruction, "commitment": commitment})
         weights = self.pretraining
         return weights.reconstruction_weight * reconstruction + weights.commitment * commitment
 

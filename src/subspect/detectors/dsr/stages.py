@@ -14,8 +14,10 @@ from subspect.datasets.loading import StepSampler, TrainingImages, as_loaded
 from subspect.detectors.config import StageConfig
 from subspect.detectors.dsr.folds import FOLDS, Batch, FoldedImages
 from subspect.detectors.dsr.latent_model import Latents
+from subspect.detectors.dsr.lessons import Lesson, LessonsAhead, block_start
 from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restricted
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
+from subspect.detectors.dsr.quantizer import Quantized
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.losses import focal_loss
 from subspect.simulation.cropping import crop_randomly
@@ -24,6 +26,7 @@ from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import choose_shapes, draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
+from subspect.training.compiling import compiled
 from subspect.training.stage import Stage, seeded_generator
 
 Groups = Sequence[tuple[Sequence[int], StepSampler]]
@@ -31,6 +34,7 @@ Groups = Sequence[tuple[Sequence[int], StepSampler]]
 
 _PREVIEWED = 4
 _CPU = torch.device("cpu")
+_PIXELS_AHEAD = 2**21  # that anomalies are simulated in at a time, on a GPU
 _LEAST_COUNT = 1e-3  # below one image of a batch over all processes; nothing is divided by 0
 
 
@@ -95,18 +99,24 @@ class _DsrStage(Stage):
         }
 
     @Span("simulation")
-    def varied(self, batch: Batch, rotated: float) -> Varied:
-        """Images as the detector takes them: padded as for inference, a share rotated, cropped."""
+    def varied(self, batch: Batch, rotated: float, step: int | None = None) -> Varied:
+        """Images as the detector takes them: padded as for inference, a share rotated, cropped.
+
+        Args:
+            batch: As the loader has it, on the device.
+            rotated: Which share.
+            step: That everything random is drawn for; None for the one that the training is at.
+        """
         images, masks, folds = batch
         joined, _ = pad_to_multiple(torch.cat((images.float(), masks.float()), 1), SIZE_MULTIPLE)
         # Of the padded images, as those that normal codes are counted in and looked up with in use.
         places = coordinates((joined.shape[2], joined.shape[3]), joined.device)
         joined = torch.cat((joined, places.expand(len(images), -1, -1, -1)), 1)
         if rotated:
-            joined = rotate_some(joined, rotated, self.step_generator("rotation"))
+            joined = rotate_some(joined, rotated, self.step_generator("rotation", step=step))
         if self.detector.config.training_crop:
             side = self.detector.config.training_crop
-            joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop"))
+            joined = crop_randomly(joined, joined[:, 3:4], side, self.step_generator("crop", step=step))
         joined = joined.contiguous(memory_format=torch.channels_last)
         images, masks, places = joined[:, :3], joined[:, 3:4], joined[:, 4:]
         return Varied(self.detector.reorder(images), (masks > 0.5).float(), Origin(places, folds))
@@ -166,25 +176,68 @@ class DetectionStage(_DsrStage):
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
         self.simulator = LatentSimulator(self.detector.latent_model, self.simulation)
+        self._losses_of = compiled(self._losses, self.device, self.config.steps)
+        self._encode = compiled(self.detector.latent_model.encode, self.device, self.config.steps)
+        self._draw = compiled(self._general, self.device, self.config.steps)
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
+    def train_dataloader(self) -> Any:
+        """Batches, or on a GPU lessons."""
+        ahead = self._steps_ahead()
+        if ahead == 1:
+            return super().train_dataloader()
+        start, rank, world_size = self.global_step, self.trainer.global_rank, self.trainer.world_size
+        loader = self.loader(block_start(start, ahead), rank, world_size)
+        return LessonsAhead(loader, self._prepare_ahead, ahead, start)
+
+    def _steps_ahead(self) -> int:
+        """For how many steps anomalies are simulated at a time; on a CPU that would gain nothing."""
+        if self.device.type != "cuda":
+            return 1
+        height, width = self.detector.config.image_size
+        side = self.detector.config.training_crop
+        pixels = self.config.batch_size * (side**2 if side else height * width)
+        return max(1, _PIXELS_AHEAD // pixels)
+
+    def _prepare_ahead(self, batch: Batch, step: int) -> Lesson:
+        """As ``prepare``, where the trainer takes a batch only from here on."""
+        images, masks, folds = (values.to(self.device, non_blocking=True) for values in batch)
+        with self.trainer.precision_plugin.train_step_context():
+            return self.prepare((images, masks, folds), step)
+
+    def training_step(self, batch: Batch | Lesson, _: int) -> Tensor:
         """The loss of a batch."""
-        images, annotation, origin = self.varied(batch, self.simulation.rotation_share)
-        annotated = origin.folds == FOLDS  # a fine defect's mask may not survive its rotation
-        with torch.no_grad():
-            latents = self.detector.latent_model.encode(images)
-            anomalous = self._simulate(images, latents, annotated)
-            model = self.detector.latent_model
-            general = model.decoder(model.join(anomalous.low.features, anomalous.high.features))
-            target = torch.where(annotated[:, None, None, None], annotation, anomalous.mask)
-        restricted = self.detector.restrict(anomalous.low, anomalous.high, origin)
-        losses = self._losses(images, latents, restricted, ~annotated)
-        # As the reference; without an image loss only the focal loss is left to teach the decoder.
-        if self.detector.config.image_loss_weight:
-            restricted = restricted._replace(image=restricted.image.detach())
-        losses["focal"] = focal_loss(self.detector.detect(restricted, general).softmax(1).float(), target)
-        self.log_dict(losses, prog_bar=True)
+        lesson = batch if isinstance(batch, Lesson) else self.prepare(batch, self.global_step)
+        # As many a process as there are on average, so that all images weigh the same over all processes.
+        losses = self._losses_of(lesson, self.mean_over_processes(lesson.normal.sum()))
+        self.report(losses)
         return torch.stack(list(losses.values())).sum()
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, step: int) -> Lesson:
+        """A batch with anomalies simulated for a step."""
+        images, annotation, origin = self.varied(batch, self.simulation.rotation_share, step)
+        annotated = origin.folds == FOLDS  # a fine defect's mask may not survive its rotation
+        latents = self._encode(images)
+        anomalous = self._simulate(images, latents, annotated, step)
+        return Lesson(
+            images=images,
+            normal=~annotated,
+            target=torch.where(annotated[:, None, None, None], annotation, anomalous.mask),
+            normal_low=latents.quantized_low.features,
+            normal_high=latents.quantized_high.features,
+            low=anomalous.low.features,
+            low_codes=anomalous.low.indices,
+            high=anomalous.high.features,
+            high_codes=anomalous.high.indices,
+            general=self._draw(anomalous.low.features, anomalous.high.features),
+            places=origin.places,
+            folds=origin.folds,
+        )
+
+    def _general(self, low: Tensor, high: Tensor) -> Tensor:
+        """The general reconstruction of quantised features."""
+        model = self.detector.latent_model
+        return model.decoder(model.join(low, high))
 
     def preview(self) -> dict[str, Tensor]:
         """Normal images, both reconstructions with simulated latent anomalies, M, and where they are."""
@@ -201,35 +254,45 @@ class DetectionStage(_DsrStage):
         return {"image": self.detector.reorder(images), **shown}
 
     @Span("simulation")
-    def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor) -> AnomalousLatents:
-        generator, drawn = self.step_generator("anomalies"), self.step_generator("choices", _CPU)
+    def _simulate(self, images: Tensor, latents: Latents, annotated: Tensor, step: int) -> AnomalousLatents:
+        generator = self.step_generator("anomalies", step=step)
+        drawn = self.step_generator("choices", _CPU, step=step)
         chosen, mask = self.masks(images, drawn, generator)
         painted = self.simulator.choose_painted(chosen >= 0, drawn)
         mask = mask * ~annotated[:, None, None, None]
         return self.simulator(images, latents, mask, painted, generator)
 
-    def _losses(
-        self, images: Tensor, latents: Latents, restricted: Restricted, normal: Tensor
-    ) -> dict[str, Tensor]:
-        """Weighted reconstruction losses over the images whose normal appearance is known."""
+    def _losses(self, lesson: Lesson, count: Tensor) -> dict[str, Tensor]:
+        """Weighted losses; those of reconstruction over the images whose normal appearance is known.
+
+        Args:
+            lesson: What to learn from.
+            count: How many such images there are, as a mean over the processes.
+        """
         config = self.detector.config
+        origin = Origin(lesson.places, lesson.folds)
+        low, high = Quantized(lesson.low, lesson.low_codes), Quantized(lesson.high, lesson.high_codes)
+        restricted = self.detector.restrict(low, high, origin)
         low_unit: Tensor | float = 1.0
         high_unit: Tensor | float = 1.0
         if config.light:
             model = self.detector.latent_model
             low_unit, high_unit = model.low_codebook.spread(), model.high_codebook.spread()
-        # As many a process as there are on average, so that all images weigh the same over all processes.
-        count = self.mean_over_processes(normal.sum())
-        low = _squared_error(
-            restricted.low / low_unit, latents.quantized_low.features / low_unit, normal, count
-        )
-        high = _squared_error(
-            restricted.high / high_unit, latents.quantized_high.features / high_unit, normal, count
-        )
-        image = _squared_error(restricted.image, images, normal, count)
+
+        def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+            return _squared_error(predicted, target, lesson.normal, count)
+
+        feature = squared_error(restricted.low / low_unit, lesson.normal_low / low_unit)
+        feature = feature + squared_error(restricted.high / high_unit, lesson.normal_high / high_unit)
+        image = squared_error(restricted.image, lesson.images)
+        # As the reference; without an image loss only the focal loss is left to teach the decoder.
+        drawn = restricted.image.detach() if config.image_loss_weight else restricted.image
+        seen = Restricted(restricted.low, restricted.high, drawn, restricted.evidence)
+        probabilities = self.detector.detect(seen, lesson.general).softmax(1).float()
         return {
-            "feature": config.feature_loss_weight * (low + high),
+            "feature": config.feature_loss_weight * feature,
             "image": config.image_loss_weight * image,
+            "focal": focal_loss(probabilities, lesson.target),
         }
 
 
@@ -266,7 +329,7 @@ class UpsamplingStage(_DsrStage):
             coarse = self.detector.reconstruct_and_detect(smudged, origin)
         logits = self.detector.refine_logits(coarse)
         loss = focal_loss(logits.softmax(1).float(), mask)
-        self.log("focal", loss, prog_bar=True)
+        self.report({"focal": loss})
         return loss
 
     def preview(self) -> dict[str, Tensor]:

@@ -63,7 +63,7 @@ class InpaintingStage(Stage):
             "msgms": msgms_loss(inpainted, images),
             "ssim": 1 - ssim_map(inpainted, images).mean(),
         }
-        self.log_dict(losses, prog_bar=True)
+        self.report(losses)
         return torch.stack(list(losses.values())).sum()
 
     def preview(self) -> dict[str, Tensor]:

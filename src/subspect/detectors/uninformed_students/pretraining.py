@@ -134,7 +134,7 @@ class TeacherStage(Stage):
         }
         if self.teaching.metric_weight:
             losses["triplet"] = self.teaching.metric_weight * self._metric(surrounded, descriptors)
-        self.log_dict(losses, prog_bar=True)
+        self.report(losses)
         return torch.stack(list(losses.values())).sum()
 
     def describe(self, patches: Tensor) -> Tensor:

@@ -103,10 +103,7 @@ class StudentStage(Stage):
         losses = (answers - target).square().sum(2).mean((1, 2, 3))
         with torch.no_grad():
             found = disagreement(target, answers)
-        self.log_dict(
-            {"loss": losses.mean(), "error": found.error.mean(), "variance": found.variance.mean()},
-            prog_bar=True,
-        )
+        self.report({"loss": losses.mean(), "error": found.error.mean(), "variance": found.variance.mean()})
         return losses.sum()
 
     def preview(self) -> dict[str, Tensor]:
