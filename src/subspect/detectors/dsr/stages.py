@@ -26,7 +26,6 @@ from subspect.simulation.rotation import rotate_some
 from subspect.simulation.shapes import choose_shapes, draw_masks
 from subspect.sizes import pad_to_multiple
 from subspect.spans import Span
-from subspect.training.compiling import compiled
 from subspect.training.stage import Stage, seeded_generator
 
 Groups = Sequence[tuple[Sequence[int], StepSampler]]
@@ -176,9 +175,6 @@ class DetectionStage(_DsrStage):
     def on_fit_start(self) -> None:
         """Makes the simulator, with tables on the device of the training."""
         self.simulator = LatentSimulator(self.detector.latent_model, self.simulation)
-        self._losses_of = compiled(self._losses, self.device, self.config.steps)
-        self._encode = compiled(self.detector.latent_model.encode, self.device, self.config.steps)
-        self._draw = compiled(self._general, self.device, self.config.steps)
 
     def train_dataloader(self) -> Any:
         """Batches, or on a GPU lessons."""
@@ -208,7 +204,7 @@ class DetectionStage(_DsrStage):
         """The loss of a batch."""
         lesson = batch if isinstance(batch, Lesson) else self.prepare(batch, self.global_step)
         # As many a process as there are on average, so that all images weigh the same over all processes.
-        losses = self._losses_of(lesson, self.mean_over_processes(lesson.normal.sum()))
+        losses = self._losses(lesson, self.mean_over_processes(lesson.normal.sum()))
         self.report(losses)
         return torch.stack(list(losses.values())).sum()
 
@@ -217,7 +213,8 @@ class DetectionStage(_DsrStage):
         """A batch with anomalies simulated for a step."""
         images, annotation, origin = self.varied(batch, self.simulation.rotation_share, step)
         annotated = origin.folds == FOLDS  # a fine defect's mask may not survive its rotation
-        latents = self._encode(images)
+        model = self.detector.latent_model
+        latents = model.encode(images)
         anomalous = self._simulate(images, latents, annotated, step)
         return Lesson(
             images=images,
@@ -229,15 +226,10 @@ class DetectionStage(_DsrStage):
             low_codes=anomalous.low.indices,
             high=anomalous.high.features,
             high_codes=anomalous.high.indices,
-            general=self._draw(anomalous.low.features, anomalous.high.features),
+            general=model.decoder(model.join(anomalous.low.features, anomalous.high.features)),
             places=origin.places,
             folds=origin.folds,
         )
-
-    def _general(self, low: Tensor, high: Tensor) -> Tensor:
-        """The general reconstruction of quantised features."""
-        model = self.detector.latent_model
-        return model.decoder(model.join(low, high))
 
     def preview(self) -> dict[str, Tensor]:
         """Normal images, both reconstructions with simulated latent anomalies, M, and where they are."""
