@@ -1,123 +1,165 @@
-"""Where a GPU's time goes in DSR, and what the likeliest remedies would give, in one call of some minutes.
+"""Where the time of a training step of DSR goes on a GPU, and what CUDA graphs of its modules give.
 
-    python recipes/gpu/where.py OUT [--presets paper fast] [--batch 32] [--repetitions 10]
+    python recipes/gpu/where.py OUT [--presets paper fast] [--steps 50]
 
-For each preset ``OUT/PRESET.txt`` gets the costliest operators of judging a batch, and ``OUT/rates.txt`` images
-a second in bfloat16, with the largest difference of an anomaly map:
+For each preset ``OUT/PRESET.txt`` gets the costliest operators of some steps, by time of the host and of the
+device, and ``OUT/steps.txt`` milliseconds a step and how much of that the host was at work: as it is, and with
+the trained modules as CUDA graphs (`torch.cuda.make_graphed_callables`, which needs no compiler).
 
-- as it is;
-- InstanceNorm as a mean, a variance and one multiply-add, in the memory format and precision of its input:
-  PyTorch's GroupNorm, which stands for it, turns channels-last into channels-first on GPUs (unless it is newer
-  than August 2026), and autocast makes it float32;
-- compiled, and compiled with CUDA graphs.
-
-Weights are random but for the latent model, and rounding exchanges codes, so that maps may differ much.
-
-On a CPU it runs, too, which says that it would run at all.
+The step is stage 2's without Lightning (loading, simulation ahead, losses, backward, clipping, optimiser),
+in bfloat16. On a CPU it runs, too, without graphs, which says that it would run at all.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from subspect.datasets import read_table
+from subspect.datasets.loading import TrainingImages
+from subspect.datasets.surfaces import generate
 from subspect.detectors.dsr.config import PRESETS
-from subspect.detectors.dsr.latent_weights import load_latent_model
+from subspect.detectors.dsr.folds import Batch
+from subspect.detectors.dsr.lessons import Lesson, LessonsAhead
 from subspect.detectors.dsr.model import Dsr
+from subspect.detectors.dsr.stages import DetectionStage
+from subspect.devices import true_float32
+from subspect.spans import wait_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-Judge = Callable[[Tensor], Tensor]
+WARM_UP = 5
 
 
-def made(preset: str) -> tuple[Dsr, Tensor]:
-    """A detector with the latent model that ships and otherwise random weights, and noise of one image."""
-    torch.manual_seed(0)
-    config = PRESETS[preset]
-    detector = Dsr(config)
-    detector.adopt_latent_model(*load_latent_model(None, config.latent))
-    detector = detector.eval().to(DEVICE).to(memory_format=torch.channels_last)
-    return detector, torch.rand(1, 3, *config.image_size, device=DEVICE)
+class Loop:
+    """Steps of stage 2, one at a time.
+
+    Args:
+        preset: Of DSR.
+        surfaces: Folder of drawn surfaces to train on.
+    """
+
+    def __init__(self, preset: str, surfaces: Path) -> None:
+        torch.manual_seed(0)
+        config = PRESETS[preset]
+        endless = replace(config.detection_stage, steps=10**6, warmup=0)
+        config = replace(config, detection_stage=endless)
+        detector = Dsr(config)
+        detector.start(None)
+        samples = read_table(surfaces, "mvtec_ad", category="metal").select(split="train").samples
+        images = TrainingImages(samples, detector.prepare, config.image_size)
+        self.stage = DetectionStage(detector, images, 0)
+        self.stage.setup("fit")
+        self.stage.to(DEVICE)
+        self.stage.on_fit_start()
+        optimizers: Any = self.stage.configure_optimizers()
+        self.optimizer: torch.optim.Optimizer = optimizers["optimizer"]
+        loader, ahead = self.stage.loader(0, 0, 1), self.stage._steps_ahead()
+        self.lessons: Iterator[Lesson] = iter(LessonsAhead(loader, self._prepare, ahead, 0))
+
+    def modules(self) -> tuple[nn.Module, ...]:
+        """What is trained."""
+        return tuple(self.stage.trained())
+
+    def __call__(self) -> None:
+        """One step."""
+        self.optimizer.zero_grad()
+        lesson = next(self.lessons)
+        with in_bfloat16():
+            losses = self.stage._losses(lesson, lesson.normal.sum())
+        torch.autograd.backward(torch.stack(list(losses.values())).sum())
+        self.stage.configure_gradient_clipping(self.optimizer)
+        self.optimizer.step()
+
+    def _prepare(self, batch: Batch, step: int) -> Lesson:
+        images, masks, folds = (values.to(DEVICE, non_blocking=True) for values in batch)
+        with in_bfloat16():
+            return self.stage.prepare((images, masks, folds), step)
 
 
-def with_direct_norms(judge: Judge) -> Judge:
-    """The same, with InstanceNorms computed in their input's own format and precision."""
-
-    def direct(norm: nn.GroupNorm, features: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(features, (2, 3), correction=0, keepdim=True)
-        scale = (variance.float() + norm.eps).rsqrt()
-        return torch.addcmul((-mean.float() * scale).to(features), features, scale.to(features))
-
-    def judged(images: Tensor) -> Tensor:
-        with patch.object(nn.GroupNorm, "forward", direct):
-            return judge(images)
-
-    return judged
+def in_bfloat16() -> torch.autocast:
+    """Autocast as graphs need it: what they captured is gone from a cache of weights."""
+    return torch.autocast(DEVICE.type, torch.bfloat16, cache_enabled=False)
 
 
-def rate(judge: Judge, images: Tensor, repetitions: int) -> float:
-    """Images judged a second, median, after three batches that warm up."""
-    took = []
-    for _ in range(3 + repetitions):
-        start = time.perf_counter()
-        judge(images)[0, 0, 0, 0].item()  # waits for the device
-        took.append(time.perf_counter() - start)
-    return len(images) / sorted(took[3:])[repetitions // 2]
+def as_graphs(loop: Loop) -> None:
+    """Captures the trained modules, at the sizes of a step, as CUDA graphs of forward and backward."""
+    seen: dict[nn.Module, tuple[Tensor, ...]] = {}
+    hooks = [module.register_forward_pre_hook(seen.setdefault) for module in loop.modules()]
+    loop()
+    for hook in hooks:
+        hook.remove()
+    samples = tuple(
+        tuple(torch.rand_like(given).requires_grad_(given.requires_grad) for given in seen[module])
+        for module in loop.modules()
+    )
+    with in_bfloat16():
+        torch.cuda.make_graphed_callables(loop.modules(), samples)
 
 
-def costliest(judge: Judge, images: Tensor) -> str:
-    """The profiler's table of the operators that take most time of their own."""
+def milliseconds(step: Callable[[], None], steps: int) -> tuple[float, float]:
+    """Of a step, and of its host alone, as means."""
+    for _ in range(WARM_UP):
+        step()
+    wait_for(DEVICE)
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    asked = time.perf_counter()
+    wait_for(DEVICE)
+    return 1e3 * (time.perf_counter() - start) / steps, 1e3 * (asked - start) / steps
+
+
+def costliest(step: Callable[[], None]) -> str:
+    """The profiler's tables of what takes most time of its own, on the host and on the device."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if DEVICE.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities, record_shapes=True) as profiler:
-        judge(images)[0, 0, 0, 0].item()
-    key = f"self_{DEVICE.type}_time_total"
-    return str(profiler.key_averages(group_by_input_shape=True).table(key, row_limit=40))
+    with torch.profiler.profile(activities=activities) as profiler:
+        for _ in range(WARM_UP):
+            step()
+        wait_for(DEVICE)
+    found = profiler.key_averages()
+    return "\n".join(str(found.table(f"self_{side}_time_total", row_limit=60)) for side in {"cpu", DEVICE.type})
 
 
-def measure(preset: str, batch: int, repetitions: int, out: Path) -> None:
-    """Profiles one preset, and times it in every way."""
-    detector, image = made(preset)
-    images = image.repeat(batch, 1, 1, 1).contiguous(memory_format=torch.channels_last)
+def measure(preset: str, steps: int, surfaces: Path, out: Path) -> None:
+    """Profiles and times one preset; writes as it goes, so that what was measured remains."""
+    loop = Loop(preset, surfaces)
+    _note(out, f"{preset}, as it is", milliseconds(loop, steps))
+    (out / f"{preset}.txt").write_text(costliest(loop))
+    if DEVICE.type == "cuda":
+        as_graphs(loop)
+        _note(out, f"{preset}, modules as CUDA graphs", milliseconds(loop, steps))
 
-    def judge(batch: Tensor) -> Tensor:
-        return detector(batch).anomaly_map
 
-    ways = {
-        "as it is": judge,
-        "InstanceNorm direct": with_direct_norms(judge),
-        "compiled": torch.compile(judge),
-        "compiled, CUDA graphs": torch.compile(judge, mode="reduce-overhead"),
-    }
-    expected = judge(images).clone()
-    (out / f"{preset}.txt").write_text(costliest(judge, images))
-    for name, judged in ways.items():
-        images_a_second = rate(judged, images, repetitions)
-        difference = (judged(images) - expected).abs().max().item()
-        line = f"{preset}, {name}: {images_a_second:.1f} images a second, maps differ by up to {difference:.4f}"
-        print(line, flush=True)
-        with (out / "rates.txt").open("a") as rates:
-            rates.write(f"{line}\n")
+def _note(out: Path, name: str, took: tuple[float, float]) -> None:
+    line = f"{name}: {took[0]:.1f} ms a step, {took[1]:.1f} of the host"
+    print(line, flush=True)
+    with (out / "steps.txt").open("a") as notes:
+        notes.write(f"{line}\n")
 
 
 def main() -> None:
-    """Writes as it goes, so that what was measured remains whatever stops it."""
+    """Measures one preset after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for the results")
     parser.add_argument("--presets", nargs="+", default=["paper", "fast"], choices=list(PRESETS))
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--repetitions", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=50)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with torch.inference_mode(), torch.autocast(DEVICE.type, torch.bfloat16):
+    with tempfile.TemporaryDirectory() as folder, true_float32():
+        surfaces = Path(folder) / "surfaces"
+        generate(surfaces, seed=0, surfaces=("metal",), size=256)
         for preset in given.presets:
-            measure(preset, given.batch, given.repetitions, given.out)
+            measure(preset, given.steps, surfaces, given.out)
 
 
 if __name__ == "__main__":
