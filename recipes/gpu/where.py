@@ -61,7 +61,7 @@ class Loop:
         self.stage.on_fit_start()
         optimizers: Any = self.stage.configure_optimizers()
         self.optimizer: torch.optim.Optimizer = optimizers["optimizer"]
-        loader, ahead = self.stage.loader(0, 0, 1), self.stage._steps_ahead()
+        loader, ahead = self.stage.loader(0, 0, 1), self.stage.steps_ahead()
         self.lessons: Iterator[Lesson] = iter(LessonsAhead(loader, self._prepare, ahead, 0))
 
     def modules(self) -> tuple[nn.Module, ...]:
@@ -73,7 +73,7 @@ class Loop:
         self.optimizer.zero_grad()
         lesson = next(self.lessons)
         with in_bfloat16():
-            losses = self.stage._losses(lesson, lesson.normal.sum())
+            losses = self.stage.losses(lesson, lesson.normal.sum())
         torch.autograd.backward(torch.stack(list(losses.values())).sum())
         self.stage.configure_gradient_clipping(self.optimizer)
         self.optimizer.step()

@@ -41,6 +41,7 @@ def profile_stage(stage: Stage, options: FitOptions, device: torch.device) -> Pr
         device: That of the accelerator.
     """
     stage.config = replace(stage.config, steps=max(stage.config.steps, _STEPS + 1))
+    stage.may_prepare_ahead = False
     counted = count_flops(lambda: run_briefly(stage, options, 1, profiler=_Marker()))
     with waiting_for(device), Recorder(_STEPS, device) as recorder:
         stepping = [_Stepping(recorder)]

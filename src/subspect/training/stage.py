@@ -31,6 +31,7 @@ class Stage(L.LightningModule):
         name: Names its folder of checkpoints and logs; unique within a training.
         config: Its schedule.
         seed: With the step's number, decides everything random.
+        may_prepare_ahead: Whether batches may be made ready some steps at a time; profilers want single ones.
     """
 
     def __init__(self, name: str, config: StageConfig, seed: int) -> None:
@@ -38,6 +39,7 @@ class Stage(L.LightningModule):
         self.name = name
         self.config = config
         self.seed = seed
+        self.may_prepare_ahead = True
 
     @abstractmethod
     def trained(self) -> Sequence[nn.Module]:

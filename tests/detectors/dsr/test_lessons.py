@@ -20,7 +20,7 @@ AHEAD, STEPS, BATCH = 3, 7, 2
 class AheadStage(DetectionStage):
     """Simulates for several steps at a time, on a CPU too."""
 
-    def _steps_ahead(self) -> int:
+    def steps_ahead(self) -> int:
         return AHEAD
 
 

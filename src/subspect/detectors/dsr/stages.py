@@ -178,16 +178,16 @@ class DetectionStage(_DsrStage):
 
     def train_dataloader(self) -> Any:
         """Batches, or on a GPU lessons."""
-        ahead = self._steps_ahead()
+        ahead = self.steps_ahead()
         if ahead == 1:
             return super().train_dataloader()
         start, rank, world_size = self.global_step, self.trainer.global_rank, self.trainer.world_size
         loader = self.loader(block_start(start, ahead), rank, world_size)
         return LessonsAhead(loader, self._prepare_ahead, ahead, start)
 
-    def _steps_ahead(self) -> int:
+    def steps_ahead(self) -> int:
         """For how many steps anomalies are simulated at a time; on a CPU that would gain nothing."""
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not self.may_prepare_ahead:
             return 1
         height, width = self.detector.config.image_size
         side = self.detector.config.training_crop
@@ -204,7 +204,7 @@ class DetectionStage(_DsrStage):
         """The loss of a batch."""
         lesson = batch if isinstance(batch, Lesson) else self.prepare(batch, self.global_step)
         # As many a process as there are on average, so that all images weigh the same over all processes.
-        losses = self._losses(lesson, self.mean_over_processes(lesson.normal.sum()))
+        losses = self.losses(lesson, self.mean_over_processes(lesson.normal.sum()))
         self.report(losses)
         return torch.stack(list(losses.values())).sum()
 
@@ -254,7 +254,7 @@ class DetectionStage(_DsrStage):
         mask = mask * ~annotated[:, None, None, None]
         return self.simulator(images, latents, mask, painted, generator)
 
-    def _losses(self, lesson: Lesson, count: Tensor) -> dict[str, Tensor]:
+    def losses(self, lesson: Lesson, count: Tensor) -> dict[str, Tensor]:
         """Weighted losses; those of reconstruction over the images whose normal appearance is known.
 
         Args:
