@@ -3,10 +3,9 @@
     python benchmarks/dsr_speed.py [--presets fast paper] [--batch 8] [--steps 20] [--size 256]
         [--judged 1 32] [--compiled] [--precision bf16-mixed]
 
-A step is timed as training takes it (simulation, forward, backward, optimiser, loading, compiled where training
-compiles), but for logs and checkpoints, as the mean over all after some that warm up; judging as ``forward`` on
-images that lie on the device already, in bfloat16 on a GPU. A step has the precision that training chooses by
-itself, if none is given.
+A step is timed as training takes it (simulation, forward, backward, optimiser, loading), but for logs and
+checkpoints, as the mean over all after some that warm up; judging as ``forward`` on images that lie on the
+device already, in bfloat16 on a GPU. A step has the precision that training chooses by itself if none is given.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from subspect.training.options import FitOptions
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WARM_UP = 40
-"""Steps before timing on a GPU: some blocks of those simulated at a time, at whose sizes is compiled."""
+"""Steps before timing on a GPU: some blocks of those simulated at a time."""
 
 
 class Clock(Callback):
