@@ -1,6 +1,6 @@
 """Where the time of a training step of DSR goes on a GPU, and what CUDA graphs of its modules give.
 
-    python recipes/gpu/where.py OUT [--presets paper fast] [--steps 50]
+    python recipes/gpu/where.py OUT [--presets paper fast] [--steps 48]
 
 For each preset ``OUT/PRESET.txt`` gets the costliest operators of some steps, by time of the host and of the
 device, and ``OUT/steps.txt`` milliseconds a step and how much of that the host was at work: as it is, and with
@@ -35,7 +35,8 @@ from subspect.devices import true_float32
 from subspect.spans import wait_for
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-WARM_UP = 5
+WARM_UP = PROFILED = 16
+"""Steps; a block of those that `fast` simulates ahead, and four of `paper`."""
 
 
 class Loop:
@@ -123,11 +124,14 @@ def costliest(step: Callable[[], None]) -> str:
     if DEVICE.type == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profiler:
-        for _ in range(WARM_UP):
+        for _ in range(PROFILED):
             step()
         wait_for(DEVICE)
     found = profiler.key_averages()
-    return "\n".join(str(found.table(f"self_{side}_time_total", row_limit=60)) for side in {"cpu", DEVICE.type})
+    return "\n".join(
+        str(found.table(f"self_{side}_time_total", row_limit=60))
+        for side in dict.fromkeys(("cpu", DEVICE.type))
+    )
 
 
 def measure(preset: str, steps: int, surfaces: Path, out: Path) -> None:
@@ -152,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder for the results")
     parser.add_argument("--presets", nargs="+", default=["paper", "fast"], choices=list(PRESETS))
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=48, help="timed; whole blocks of 16 are fair")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, true_float32():

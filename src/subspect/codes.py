@@ -27,7 +27,8 @@ def code_distances(vectors: Tensor, codes: Tensor) -> Tensor:
         squares = codes.square().sum(-1)
         if codes.dim() == 2:
             return torch.addmm(squares, vectors, codes.T, alpha=-2.0)
-        # Added afterwards: compiled, that becomes one with what is done next, and nothing is copied before.
+        # Not by baddbmm, which first spreads the squares out to the size of the product; compiled, the sum
+        # becomes one with the minimum taken next.
         return torch.add(squares[:, None], vectors @ codes.mT, alpha=-2.0)
 
 

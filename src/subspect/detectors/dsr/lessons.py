@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from subspect.detectors.dsr.folds import Batch
 
@@ -17,7 +18,7 @@ class Lesson(NamedTuple):
 
     Attributes:
         images: Without anomalies, as the detector takes them, ``(N, 3, H, W)``.
-        normal: Of which of them the normal appearance is known, ``(N,)``, bool.
+        normal: Whether the normal appearance is known of each, ``(N,)``, bool; annotated ones have none.
         target: Where they are anomalous, ``(N, 1, H, W)``, 0 or 1.
         normal_low: Their quantised low features, ``(N, D, H/8, W/8)``.
         normal_high: Their quantised high features, ``(N, D, H/4, W/4)``.
@@ -57,7 +58,7 @@ class LessonsAhead:
     """
 
     def __init__(
-        self, loader: Any, prepare: Callable[[Batch, int], Lesson], ahead: int, start_step: int
+        self, loader: DataLoader[Any], prepare: Callable[[Batch, int], Lesson], ahead: int, start_step: int
     ) -> None:
         self.loader, self.prepare, self.ahead, self.start_step = loader, prepare, ahead, start_step
 
