@@ -217,11 +217,11 @@ def test_the_paper_preset_costs_what_the_reference_does_less_its_detours():
 
 
 def test_the_fast_preset_costs_what_the_readme_says():
-    assert gigaflops("fast")["Global"] == pytest.approx(9.988, abs=0.001)
+    assert gigaflops("fast")["Global"] == pytest.approx(10.630, abs=0.001)
 
 
 @pytest.mark.parametrize(
-    ("preset", "parameters", "codes"), [("paper", 38_201_610, 1_048_576), ("fast", 5_898_686, 131_072)]
+    ("preset", "parameters", "codes"), [("paper", 38_201_610, 1_048_576), ("fast", 5_939_806, 147_456)]
 )
 def test_the_presets_have_the_readmes_parameters_and_codes(preset, parameters, codes):
     with FakeTensorMode():

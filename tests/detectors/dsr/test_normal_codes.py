@@ -124,6 +124,15 @@ def test_a_single_codebook_needs_no_dimension_for_groups():
     torch.testing.assert_close(normal(indices, None), grouped(indices[:, None], None))
 
 
+def test_groups_beyond_those_counted_are_ignored():
+    known, asked = drawn(), drawn(2, seed=6)
+    normal = NormalCodes(1, CODES)
+    normal.fit([known], [FOLD_OF])
+    alone = NormalCodes(1, CODES)
+    alone.fit([known[:, :1]], [FOLD_OF])
+    torch.testing.assert_close(normal(asked, None), alone(asked[:, :1], None))
+
+
 @pytest.mark.parametrize("images", [1, 2, 3])
 def test_few_images_are_enough(images):
     normal = fitted(drawn(images), torch.arange(images))

@@ -12,7 +12,7 @@ from subspect.detectors.dsr.config import LatentConfig, SimulationConfig
 from subspect.detectors.dsr.latent_weights import load_latent_model
 from subspect.detectors.dsr.model import Dsr
 from subspect.detectors.dsr.perceptual_model import PerceptualLatentModel, make_latent_model
-from subspect.detectors.dsr.pretraining import pretrain
+from subspect.detectors.dsr.pretraining import PretrainingRun, pretrain
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
 from subspect.detectors.pretrained import WeightsError
 from subspect.runs.run import RunOptions, train
@@ -30,8 +30,17 @@ from tiny import (
 )
 
 CONFIG = LatentConfig(
-    width=8, residual_width=4, codes=12, low_groups=4, high_groups=8, backbone="test_resnet.r160_in1k"
+    width=8,
+    residual_width=4,
+    codes=12,
+    low_groups=4,
+    high_groups=10,
+    drawing_groups=4,
+    backbone="test_resnet.r160_in1k",
 )
+PLAIN = replace(CONFIG, high_groups=6, drawing_groups=0)
+"""As detectors made before there was an early copy."""
+EARLY = 20
 NEAREST = 3
 NONE_PAINTED = torch.empty(0, dtype=torch.int64)
 
@@ -61,9 +70,51 @@ def test_features_are_the_backbones_levels_and_trained_pixels(model, images):
     levels = network((images - model.backbone.mean) / model.backbone.std)
     enlarged = F.interpolate(levels[2], (8, 12), mode="bilinear", align_corners=False)
     torch.testing.assert_close(latents.low, torch.cat((levels[1], enlarged), 1))
-    torch.testing.assert_close(latents.high, torch.cat((levels[0], model.pixels(images)), 1))
+    channels = model.early_pixels(images), levels[0], model.pixels(images)
+    torch.testing.assert_close(latents.high, torch.cat(channels, 1))
     assert latents.low.shape[1:] == (model.low_width, 8, 12)
     assert latents.high.shape[1:] == (model.high_width, 16, 24)
+
+
+@torch.no_grad()
+def test_the_early_copy_is_counted_and_not_drawn(model, images):
+    plain = make_latent_model(PLAIN).eval()
+    learnt = {name: value for name, value in model.state_dict().items() if "codebook" not in name}
+    left_over = plain.load_state_dict(learnt, strict=False)
+    assert all("codebook" in name for name in left_over.missing_keys)
+    assert all("early_pixels" in name for name in left_over.unexpected_keys)
+    width = plain.high_width
+    plain.low_codebook.load_state_dict(model.low_codebook.state_dict())
+    for ours, theirs in zip(plain.high_codebook.parts, model.high_codebook.parts[-6:], strict=True):
+        ours.load_state_dict(theirs.state_dict())
+    torch.testing.assert_close(model.encode(images).high[:, -width:], plain.encode(images).high)
+    torch.testing.assert_close(model(images), plain(images))
+
+
+@torch.no_grad()
+def test_the_early_copy_says_what_the_drawing_channels_said(model, images):
+    before = model.encode(images).quantized_high.indices
+    assert not torch.equal(before[:, :4], before[:, -4:])
+    model.keep_early()
+    torch.nn.init.normal_(model.pixels[0].weight)
+    after = model.encode(images).quantized_high.indices
+    assert torch.equal(after[:, :4], before[:, -4:])
+    assert not torch.equal(after[:, -4:], before[:, -4:])
+    assert CONFIG.counted_groups == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"drawing_groups": 5}, "64 of 160 high channels draw only"),
+        ({"drawing_groups": 10}, "fewer than high groups"),
+        ({"drawing_groups": -1}, "fewer than high groups"),
+        ({"backbone": None}, "need a backbone"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_latent_model(replace(CONFIG, **changes))
 
 
 @torch.no_grad()
@@ -123,10 +174,11 @@ def zip_books(level, features, before, after):
     return [(book, part, first, second) for (book, part, first), (_, _, second) in pairs]
 
 
-def run(pictures: str, backbone: str | None):
+def run(pictures: str, backbone: str | None, steps: int = 60) -> PretrainingRun:
     tiny = pretraining_run(pictures)
-    stage = StageConfig(60, 4, learning_rate=3e-3)
-    return replace(tiny, latent=CONFIG, weights=backbone, pretraining=replace(tiny.pretraining, stage=stage))
+    stage = StageConfig(steps, 4, learning_rate=3e-3)
+    pretraining = replace(tiny.pretraining, stage=stage, quantise_from=10, early_steps=EARLY)
+    return replace(tiny, latent=CONFIG, weights=backbone, pretraining=pretraining)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +203,21 @@ def test_pretraining_leaves_the_backbone_and_teaches_the_rest(pretrained, model)
     assert 0 < report["held_out"]["low_used"] <= CONFIG.codes * CONFIG.low_groups
     assert 1 <= report["held_out"]["high_perplexity"] <= CONFIG.codes
     assert source["report"]["held_out"] == report["held_out"]
+
+
+def test_what_is_counted_stays_as_it_was_early(pretrained, backbone, tmp_path):
+    """As a training gives that ends there; also when a later one goes on."""
+    folder, _ = pretrained
+    short = run(str(folder / "pictures"), backbone, EARLY)
+    pretrain(short, tmp_path / "short", QUIET)
+    more = replace(run(str(folder / "pictures"), None, EARLY + 5), start=str(folder / "run/latent.safetensors"))
+    pretrain(more, tmp_path / "more", QUIET)
+    paths = [run / "latent.safetensors" for run in (folder / "run", tmp_path / "short", tmp_path / "more")]
+    long, short, more = (load_latent_model(str(path), CONFIG)[0] for path in paths)
+    torch.testing.assert_close(long.early_pixels.state_dict(), short.pixels.state_dict())
+    torch.testing.assert_close(more.early_pixels.state_dict(), long.early_pixels.state_dict())
+    assert not torch.allclose(long.pixels[0].weight, short.pixels[0].weight, atol=1e-3)
+    assert not torch.allclose(more.pixels[0].weight, long.pixels[0].weight, atol=1e-3)
 
 
 def test_a_detector_on_it_trains_and_is_read_back(pretrained, tmp_path):

@@ -213,11 +213,11 @@ def test_presets_and_what_replaces_their_values():
         "fast", folders=("a",), steps=60, settings=["stage.batch_size=2", "crop_size=64"]
     )
     assert (run.pretraining.stage.steps, run.pretraining.stage.batch_size) == (60, 2)
-    assert (run.pretraining.crop_size, run.pretraining.quantise_from) == (64, 30)
-    assert (
-        replace(run.pretraining, stage=PRETRAINING["fast"].stage, crop_size=128, quantise_from=300)
-        == (PRETRAINING["fast"])
-    )
+    assert run.pretraining.crop_size == 64
+    assert (run.pretraining.quantise_from, run.pretraining.early_steps) == (30, 30)
+    preset = PRETRAINING["fast"]
+    back = {"stage": preset.stage, "crop_size": 128, "quantise_from": 300, "early_steps": 2000}
+    assert replace(run.pretraining, **back) == preset
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ class LatentConfig:
         low_groups: Parts of a low feature, each with a codebook of its own (product quantisation). The paper
             has one.
         high_groups: The same of high features.
+        drawing_groups: How many of the groups of high features only draw. A code learnt for long draws whatever
+            comes and is surprised by nothing; so where there are such groups, the channels that are trained to
+            draw are there twice, as they were early in training and as they became, and the codes of the
+            former are counted as normal or not (docs/experiments.md).
         backbone: Name in timm of a network pretrained on ImageNet whose levels are the features, see
             `subspect.detectors.dsr.perceptual_model`; None trains encoders, as the paper.
     """
@@ -33,11 +37,19 @@ class LatentConfig:
     codes: int = 4096
     low_groups: int = 1
     high_groups: int = 1
+    drawing_groups: int = 0
     backbone: str | None = None
 
     def __post_init__(self) -> None:
         if min(self.width, self.residual_width, self.low_groups, self.high_groups) < 1 or self.codes < 2:
             raise ValueError(f"widths and groups are at least 1, codes at least 2, got {self}")
+        if not 0 <= self.drawing_groups < self.high_groups or (self.drawing_groups and self.backbone is None):
+            raise ValueError(f"drawing groups are fewer than high groups, and need a backbone, got {self}")
+
+    @property
+    def counted_groups(self) -> int:
+        """Groups of high features, the first, whose codes tell how usual they are."""
+        return self.high_groups - self.drawing_groups
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class PretrainingConfig:
         commitment: Weight of the commitment loss.
         decay: Of the codebooks' exponential moving averages.
         quantise_from: Steps trained as a plain autoencoder before k-means sets the codebooks.
+        early_steps: Steps after which the channels that draw are copied, where a model counts the codes of an
+            early copy (`LatentConfig.drawing_groups`).
         colour: Channel order that the model is to expect, as in `DsrConfig`.
     """
 
@@ -62,6 +76,7 @@ class PretrainingConfig:
     commitment: float = 0.25
     decay: float = 0.99
     quantise_from: int = 200
+    early_steps: int = 2000
     colour: Colour = "bgr"
 
     def __post_init__(self) -> None:
@@ -172,7 +187,13 @@ class DsrConfig(DetectorConfig):
 
 
 _FAST_LATENT = LatentConfig(
-    width=64, residual_width=32, codes=256, low_groups=12, high_groups=8, backbone="resnet18.tv_in1k"
+    width=64,
+    residual_width=32,
+    codes=256,
+    low_groups=12,
+    high_groups=12,
+    drawing_groups=4,
+    backbone="resnet18.tv_in1k",
 )
 
 PRESETS = {
@@ -211,7 +232,7 @@ PRESETS = {
 PRETRAINING = {
     "paper": PretrainingConfig(),
     "fast": PretrainingConfig(
-        stage=StageConfig(steps=6000, batch_size=16, learning_rate=1e-3, schedule="cosine", warmup=50),
+        stage=StageConfig(steps=22_000, batch_size=16, learning_rate=1e-3, schedule="cosine", warmup=50),
         crop_size=128,
         reconstruction_weight=16.0,
         quantise_from=300,

@@ -103,7 +103,7 @@ class LatentModel(nn.Module, ABC):
         decoder: The general decoder.
     """
 
-    before_codes: ClassVar[tuple[str, ...]]
+    before_codes: tuple[str, ...]
     high_follows_low: ClassVar[bool] = True
     config: LatentConfig
     low_width: int
@@ -127,6 +127,9 @@ class LatentModel(nn.Module, ABC):
     @abstractmethod
     def learning(self) -> Sequence[nn.Module]:
         """What stage 1 trains."""
+
+    def keep_early(self) -> None:
+        """Copies what is to stay as it is early in stage 1; the paper's model has nothing of the kind."""
 
     def encode(self, images: Tensor) -> Latents:
         """Latents of images ``(N, 3, H, W)``, H and W multiples of 8."""

@@ -131,8 +131,8 @@ class Dsr(Detector):
         joined = self.latent_model.decoder.conv.in_channels
         self.object_decoder = GeneralDecoder(joined, latent.width, latent.residual_width)
         self.low_normal = NormalCodes(latent.low_groups, latent.codes)
-        self.high_normal = NormalCodes(latent.high_groups, latent.codes)
-        evidence = latent.low_groups + latent.high_groups + low + high
+        self.high_normal = NormalCodes(latent.counted_groups, latent.codes)
+        evidence = latent.low_groups + latent.counted_groups + low + high
         self.detection = LightDetection(6 * _DETECTION_STRIDE**2 + evidence, config.detection_width)
         if config.refine:
             self.upsampling = LightUNet(5 * _UPSAMPLING_STRIDE**2, config.upsampling_width)

@@ -57,7 +57,7 @@ class NormalCodes(nn.Module):
     is slightly unusual in images it has not seen. So each is compared with the other folds only.
 
     Args:
-        groups: G, how many codebooks there are.
+        groups: G, how many codebooks are counted: the first, where codes of more are given.
         codes: K, of each.
     """
 
@@ -81,7 +81,7 @@ class NormalCodes(nn.Module):
             indices: Which codes, ``(N, G, h, w)``, or ``(N, h, w)`` of a single codebook.
             origin: Of crops of training images, at the size of the codes; None for whole images.
         """
-        indices = _by_group(indices)
+        indices = self._of_groups(indices)
         if origin is None:
             rarity = self._look_up(indices, _cells_of_all(indices), None)
         else:
@@ -101,7 +101,7 @@ class NormalCodes(nn.Module):
         """
         counts = torch.zeros(FOLDS, self.groups, self.codes, CELLS, CELLS)
         for codes, fold in zip(indices, folds, strict=True):
-            counts += self._counted(_by_group(codes.long().cpu()), fold.cpu())
+            counts += self._counted(self._of_groups(codes.long().cpu()), fold.cpu())
         everything = counts.sum(0, keepdim=True)
         others = everything - counts
         if not others[counts.flatten(1).any(1)].any():
@@ -110,7 +110,8 @@ class NormalCodes(nn.Module):
             self.rarity[table] = -_probabilities(count).log().view_as(self.rarity[table])
         sums = []
         for codes, fold in zip(indices, folds, strict=True):
-            codes, fold = _by_group(codes.long().to(self.rarity.device)), fold.to(self.rarity.device)
+            codes, fold = codes.long().to(self.rarity.device), fold.to(self.rarity.device)
+            codes = self._of_groups(codes)
             sums.append(_together(self._look_up(codes, _cells_of_all(codes), fold)).cpu())
         total = torch.cat(sums)
         self.centre.copy_(total.mean())
@@ -119,6 +120,10 @@ class NormalCodes(nn.Module):
     def forget_folds(self) -> None:
         """Keeps what whole images need, and no more; nothing can be trained with it from then on."""
         self.rarity = self.rarity[-1:].clone()
+
+    def _of_groups(self, indices: Tensor) -> Tensor:
+        """Indices ``(N, G, h, w)`` of what is counted; those of a single codebook come without G."""
+        return indices[:, : self.groups] if indices.dim() == 4 else indices[:, None]
 
     def _look_up(self, indices: Tensor, cells: Tensor, folds: Tensor | None) -> Tensor:
         """The rarity of codes ``(N, G, h, w)`` in cells, without folds ``(N,)`` or among all images."""
@@ -141,11 +146,6 @@ def coordinates(size: tuple[int, int], device: torch.device) -> Tensor:
     """Where the pixels of a whole image are: right and down, ``(2, H, W)``, from -1 to 1 between its edges."""
     down, right = ((2 * torch.arange(length, device=device) + 1) / length - 1 for length in size)
     return torch.stack((right.expand(*size), down[:, None].expand(*size)))
-
-
-def _by_group(indices: Tensor) -> Tensor:
-    """Indices ``(N, G, h, w)``; those of a single codebook come without G."""
-    return indices if indices.dim() == 4 else indices[:, None]
 
 
 def _together(rarity: Tensor) -> Tensor:

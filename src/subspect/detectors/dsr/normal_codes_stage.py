@@ -26,7 +26,7 @@ _PREVIEWED = 4
 class NormalCodesStage(Stage):
     """Fills `NormalCodes` of both levels from whole normal images, at most 1,000 spread evenly over all.
 
-    Their codes are kept until the end of the pass: at 256x256 some 90 kB an image.
+    Their codes are kept until the end of the pass: at 256x256 some 125 kB an image.
 
     Args:
         detector: With light modules.

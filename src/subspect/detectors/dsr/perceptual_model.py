@@ -3,7 +3,8 @@
 The paper trains encoders, codes and decoder together to draw the image (section 3.1). Codes so made tell pixels
 apart, but hardly what deviates from a surface; those of a network that has learnt to recognise things do that
 untrained (docs/experiments.md). Here the low features are the second and third level of such a network, frozen,
-and the high ones its first level beside channels that are trained to draw.
+and the high ones its first level beside channels that are trained to draw. Trained for long, these draw
+whatever there is, and their codes no longer tell what is unusual: those of an early copy are counted instead.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from subspect.detectors.backbones import Backbone
 from subspect.detectors.dsr.blocks import doubled, halving
 from subspect.detectors.dsr.config import LatentConfig
 from subspect.detectors.dsr.latent_model import DiscreteLatentModel, GeneralDecoder, LatentModel
-from subspect.detectors.dsr.quantizer import make_codebook
+from subspect.detectors.dsr.quantizer import ProductCodebook, make_codebook
 
 _LEVELS = (1, 2, 3)
 _PIXEL_WIDTH = 64
@@ -29,9 +30,11 @@ class PerceptualLatentModel(LatentModel):
 
     Args:
         config: With a backbone whose first level has a quarter of the image's resolution, the second an eighth.
+
+    Raises:
+        ValueError: There is no backbone, or the drawing groups are not those of the channels trained to draw.
     """
 
-    before_codes = ("backbone", "pixels")
     high_follows_low = False
 
     def __init__(self, config: LatentConfig) -> None:
@@ -41,34 +44,60 @@ class PerceptualLatentModel(LatentModel):
         width = config.width
         self.config = config
         self.backbone = Backbone(config.backbone, _LEVELS)
-        self.pixels = nn.Sequential(
-            halving(3, _PIXEL_WIDTH // 2), nn.ReLU(), halving(_PIXEL_WIDTH // 2, _PIXEL_WIDTH)
-        )
         first, second, third = self.backbone.channels
         self.low_width, self.high_width = second + third, first + _PIXEL_WIDTH
+        self.pixels = _pixel_channels()
+        self.before_codes: tuple[str, ...] = ("backbone", "pixels")
+        if config.drawing_groups:
+            self.early_pixels = _pixel_channels()
+            self.before_codes += ("early_pixels",)
+            self.high_width += _PIXEL_WIDTH
+            if self.high_width * config.drawing_groups != _PIXEL_WIDTH * config.high_groups:
+                raise ValueError(
+                    f"{_PIXEL_WIDTH} of {self.high_width} high channels draw only; drawing_groups is not that"
+                    f" share of high_groups in {config}"
+                )
         self.low_codebook = make_codebook(config.codes, self.low_width, config.low_groups)
         self.high_codebook = make_codebook(config.codes, self.high_width, config.high_groups)
         self.low_projection = nn.Conv2d(self.low_width, width, 1)
-        self.high_projection = nn.Conv2d(self.high_width, width, 1)
+        self.high_projection = nn.Conv2d(first + _PIXEL_WIDTH, width, 1)
         self.decoder = GeneralDecoder(width, width, config.residual_width)
 
     def low_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The high features, and the unquantised low ones, of images ``(N, 3, H, W)``, RGB."""
         first, second, third = self.backbone(images)
         third = F.interpolate(third, second.shape[2:], mode="bilinear", align_corners=False)
-        return torch.cat((first, self.pixels(images)), 1), torch.cat((second, third), 1)
+        drawing = torch.cat((first, self.pixels(images)), 1)
+        high = torch.cat((self.early_pixels(images), drawing), 1) if self.config.drawing_groups else drawing
+        return high, torch.cat((second, third), 1)
 
     def high_features(self, encoded: Tensor, low: Tensor) -> Tensor:
         """The first of ``low_features``, whatever the low features are."""
         return encoded
 
     def join(self, low: Tensor, high: Tensor) -> Tensor:
-        """Both levels as the decoders take them: ``(N, width, H/4, W/4)``."""
-        return doubled(self.low_projection(low)) + self.high_projection(high)
+        """Both levels as the decoders take them: ``(N, width, H/4, W/4)``; without the early copy."""
+        drawing = high[:, -self.high_projection.in_channels :]
+        return doubled(self.low_projection(low)) + self.high_projection(drawing)
 
     def learning(self) -> Sequence[nn.Module]:
-        """All but the backbone."""
-        return [module for name, module in self.named_children() if name != "backbone"]
+        """All but the backbone and the early copy."""
+        return [module for name, module in self.named_children() if name not in ("backbone", "early_pixels")]
+
+    @torch.no_grad()
+    def keep_early(self) -> None:
+        """Makes the early copy what the channels that draw, and their codes, are now."""
+        if not isinstance(self.high_codebook, ProductCodebook) or not self.config.drawing_groups:
+            return
+        self.early_pixels.load_state_dict(self.pixels.state_dict())
+        books, count = self.high_codebook.parts, self.config.drawing_groups
+        for early, drawing in zip(books[:count], books[-count:], strict=True):
+            early.load_state_dict(drawing.state_dict())
+
+
+def _pixel_channels() -> nn.Sequential:
+    """From images to features of a quarter of their size."""
+    return nn.Sequential(halving(3, _PIXEL_WIDTH // 2), nn.ReLU(), halving(_PIXEL_WIDTH // 2, _PIXEL_WIDTH))
 
 
 def make_latent_model(config: LatentConfig) -> LatentModel:

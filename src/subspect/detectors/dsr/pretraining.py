@@ -52,7 +52,8 @@ class LatentStage(Stage):
 
     For the first ``quantise_from`` steps it is a plain autoencoder; then k-means on the features of the batch
     sets the codebooks; from there on the codes follow their features, and codes out of use are moved onto
-    features of the batch. Loss: weighted squared error + commitment.
+    features of the batch. After ``early_steps``, what is to stay early is copied; from what was trained before,
+    it stays. Loss: weighted squared error + commitment.
 
     Args:
         model: What is trained.
@@ -90,6 +91,8 @@ class LatentStage(Stage):
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         """The loss of a batch of crops ``(N, 3, H, W)``; moves the codebooks on the way."""
         images = in_order(batch, self.pretraining.colour).contiguous(memory_format=torch.channels_last)
+        if self.global_step == self.pretraining.early_steps and not self.trained_before:
+            self.model.keep_early()
         if self.global_step < self.quantise_from:
             loss = F.mse_loss(self._unquantized(images), images)
             self.report({"reconstruction": loss})
@@ -220,7 +223,13 @@ class PretrainingRun:
         if steps is not None and steps < 1:
             raise ValueError(f"a pretraining needs at least one step, got {steps}")
         stage = config.stage if steps is None else config.stage.scaled_to(steps)
-        config = replace(config, stage=stage, quantise_from=min(config.quantise_from, stage.steps // 2))
+        half = stage.steps // 2
+        config = replace(
+            config,
+            stage=stage,
+            quantise_from=min(config.quantise_from, half),
+            early_steps=min(config.early_steps, half),
+        )
         config = configure(config, settings=settings)
         return cls(PRESETS[preset].latent, config, folders, seed=seed, weights=weights, start=start)
 
