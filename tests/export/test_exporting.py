@@ -13,7 +13,7 @@ from subspect.calibration import calibrate
 from subspect.cli import main
 from subspect.export import exporting
 from subspect.export.checking import Comparison
-from subspect.export.combinations import TOLERANCES, ExportOptions, existing
+from subspect.export.combinations import TOLERANCES, ExportOptions, Tolerance, existing
 from subspect.export.exporting import export_detector
 from subspect.export.graph import InspectionGraph, trace
 from subspect.export.pictures import choose_pictures
@@ -203,7 +203,7 @@ def test_an_export_that_is_not_the_detector_is_an_error_and_leaves_nothing(tmp_p
             found = super().forward(images)
             return found._replace(score=found.score + 0.1) if torch.compiler.is_exporting() else found
 
-    with pytest.raises(ExportError, match=r"largest difference of the scores is 0\.1"):
+    with pytest.raises(ExportError, match=r"largest difference of a score is 0\.1"):
         export_detector(Changing(), {}, tmp_path / "export", ExportOptions(format="torch"))
     assert list(tmp_path.iterdir()) == []
 
@@ -324,9 +324,27 @@ def test_differences_are_gathered_over_pictures():
     found = Comparison()
     found.add("one", inspection(1.0, 0.75), inspection(1.25, 0.75))
     found.add("two", inspection(2.0, 0.625), inspection(2.0, 0.375))
-    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, 0.25, [("two", 0.625, 0.375)])
-    assert len(found.violations(TOLERANCES["float32"])) == 2
-    assert found.violations(TOLERANCES["float32"]._replace(mean_map=0.0625, score=0.34)) == []
+    assert found == Comparison(2, 2.0, 0.25, 0.125, 0.75, [0.0, 0.25], [("two", 0.625, 0.375)])
+    assert len(found.violations(TOLERANCES["float32"])) == 3
+    assert found.violations(Tolerance(mean_map=0.0625, score=0.34, any_score=0.34)) == []
+
+
+@pytest.mark.parametrize(("pictures", "refused"), [(10, True), (11, False), (19, False)])
+def test_one_score_in_ten_may_hang_on_a_code_as_near_as_another(pictures, refused):
+    nothing, bounds = np.zeros((4, 4), np.float32), Tolerance(0.1, 0.002, 0.02)
+    found = Comparison()
+    for number in range(pictures):
+        other = 0.5 + (0.009 if number == 3 else 1e-6)
+        found.add(
+            str(number), Inspection(nothing, 0.5, True, 0.4, ()), Inspection(nothing, other, True, 0.4, ())
+        )
+    assert found.score_maximum == pytest.approx(0.009)
+    assert bool(found.violations(bounds)) is refused
+    (*_, message) = found.violations(bounds._replace(any_score=0.017))
+    assert message == "the largest difference of a score is 0.009, more than 0.017 of 0.5"
+    found.score_differences[:2] = [0.009, 0.009]
+    (message,) = found.violations(bounds)
+    assert message == "the difference that nine in ten scores keep within is 0.009, more than 0.002 of 0.5"
 
 
 def test_the_image_that_became_the_threshold_has_no_verdict_to_lose():
