@@ -126,10 +126,12 @@ def test_nothing_to_calibrate_from_and_broken_scores_are_refused():
 
 
 def test_scores_far_above_the_others_are_told():
-    even = [place / 100 for place in range(101)]  # median 0.5, upper decile 0.9: the fence is at 2.1
-    assert far_above([*even[:50], 2.2, *even[50:], 2.0]) == [50]
+    even = [place / 100 for place in range(101)]  # median 0.5, upper decile 0.9: 0.4 apart and above 1.5
+    assert far_above([*even[:50], 2.2, *even[50:], 2.0]) == [50, 102]
+    assert far_above([*even, 1.45]) == far_above([*even, 1.3, 1.6, 1.7]) == []
+    assert far_above([*even, 1.3, 1.8, 1.85]) == [102, 103]
     assert far_above(np.random.default_rng(0).normal(size=1000).tolist()) == []
-    assert far_above([1.0] * 20) == far_above([1.0]) == far_above([]) == []
+    assert far_above([1.0] * 20) == far_above([1.0]) == far_above([]) == far_above([1.0] * 20 + [9.0]) == []
 
 
 def test_normal_images_that_look_anomalous_are_named(tmp_path, caplog):

@@ -109,13 +109,19 @@ def calibrate(
 def far_above(scores: Sequence[float]) -> list[int]:
     """Which of normal images' scores lie so far above the others that a defect may have been overlooked.
 
-    Further above the upper decile than three times the way there from the median.
+    In units of the way from the median to the upper decile: more than one above the next lower score and one
+    and a half above the decile, and whatever lies above such a score. A tail that thins out is none of that.
     """
     if not scores:
         return []
-    median, decile = np.quantile(scores, [0.5, 0.9])
-    fence = decile + 3 * (decile - median)
-    return [place for place, score in enumerate(scores) if score > fence > median]
+    ordered = np.sort(scores)
+    median, decile = np.quantile(ordered, [0.5, 0.9])
+    way = decile - median
+    apart = (np.diff(ordered) > way) & (ordered[1:] > decile + 1.5 * way)
+    if way == 0 or not apart.any():
+        return []
+    lowest = ordered[1:][apart][0]
+    return [place for place, score in enumerate(scores) if score >= lowest]
 
 
 def check_rate(rate: float | None, count: int) -> None:
