@@ -92,6 +92,16 @@ def test_the_early_copy_is_counted_and_not_drawn(model, images):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("config", [CONFIG, PLAIN, replace(PLAIN, high_groups=1)])
+def test_nearest_codes_are_joined_as_those_of_all_groups_would_be(config):
+    torch.manual_seed(0)
+    made = make_latent_model(config).eval()
+    low, high = torch.randn(2, made.low_width, 8, 12), torch.randn(2, made.high_width, 16, 24)
+    expected = made.join(made.low_codebook(low).features, made.high_codebook(high).features)
+    assert torch.equal(made.join_nearest(low, high), expected)
+
+
+@torch.no_grad()
 def test_the_early_copy_says_what_the_drawing_channels_said(model, images):
     before = model.encode(images).quantized_high.indices
     assert not torch.equal(before[:, :4], before[:, -4:])

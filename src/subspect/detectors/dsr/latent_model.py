@@ -124,6 +124,10 @@ class LatentModel(nn.Module, ABC):
     def join(self, low: Tensor, high: Tensor) -> Tensor:
         """Both levels as the decoders take them: ``(N, C, H/4, W/4)``."""
 
+    def join_nearest(self, low: Tensor, high: Tensor) -> Tensor:
+        """The nearest codes of both levels' features, joined."""
+        return self.join(self.low_codebook(low).features, self.high_codebook(high).features)
+
     @abstractmethod
     def learning(self) -> Sequence[nn.Module]:
         """What stage 1 trains."""

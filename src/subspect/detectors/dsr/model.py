@@ -187,9 +187,7 @@ class Dsr(Detector):
         """
         model = self.latent_model
         restricted_low, restricted_high = self.low_subspace(low.features), self.high_subspace(high.features)
-        joined = model.join(
-            model.low_codebook(restricted_low).features, model.high_codebook(restricted_high).features
-        )
+        joined = model.join_nearest(restricted_low, restricted_high)
         evidence = None
         if self.config.light:
             changes = restricted_low - low.features, restricted_high - high.features

@@ -77,8 +77,19 @@ class PerceptualLatentModel(LatentModel):
 
     def join(self, low: Tensor, high: Tensor) -> Tensor:
         """Both levels as the decoders take them: ``(N, width, H/4, W/4)``; without the early copy."""
-        drawing = high[:, -self.high_projection.in_channels :]
-        return doubled(self.low_projection(low)) + self.high_projection(drawing)
+        return doubled(self.low_projection(low)) + self.high_projection(self._drawn(high))
+
+    def join_nearest(self, low: Tensor, high: Tensor) -> Tensor:
+        """The nearest codes of both levels' features, joined; of the early copy, none is looked for."""
+        if not isinstance(self.high_codebook, ProductCodebook):
+            return super().join_nearest(low, high)
+        early = self.config.drawing_groups  # as many as they became
+        drawn = self.high_codebook.last(self._drawn(high), self.config.high_groups - early)
+        return self.join(self.low_codebook(low).features, drawn.features)
+
+    def _drawn(self, high: Tensor) -> Tensor:
+        """High features without the early copy."""
+        return high[:, -self.high_projection.in_channels :]
 
     def learning(self) -> Sequence[nn.Module]:
         """All but the backbone and the early copy."""

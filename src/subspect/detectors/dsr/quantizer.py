@@ -140,16 +140,15 @@ class ProductCodebook(nn.Module):
 
     def forward(self, features: Tensor) -> Quantized:
         """Replaces each part of each feature of ``(N, D, H, W)`` by its nearest code."""
-        indices = nearest_codes(features, self.grouped())
-        return Quantized(features + (self.lookup(indices) - features).detach(), indices)
+        return _quantized(features, self.grouped())
+
+    def last(self, features: Tensor, groups: int) -> Quantized:
+        """The same of the last groups alone, whose parts of the features ``(N, D * groups / G, H, W)`` are."""
+        return _quantized(features, self.grouped()[-groups:])
 
     def lookup(self, indices: Tensor) -> Tensor:
         """The codes ``(N, D, H, W)`` of indices ``(N, G, H, W)``."""
-        codes = self.grouped()
-        groups, number, _ = codes.shape
-        first = torch.arange(groups, device=indices.device) * number
-        looked_up = nn.functional.embedding(indices.permute(0, 2, 3, 1) + first, codes.flatten(0, 1))
-        return looked_up.flatten(3).permute(0, 3, 1, 2)
+        return _looked_up(indices, self.grouped())
 
     def books(self, features: Tensor, indices: Tensor) -> list[tuple[Codebook, Tensor, Tensor]]:
         """Each book with its part of the features ``(N, D, H, W)`` and of their indices ``(N, G, H, W)``."""
@@ -165,6 +164,19 @@ class ProductCodebook(nn.Module):
 
     def _books(self) -> list[Codebook]:
         return cast(list[Codebook], list(self.parts))
+
+
+def _quantized(features: Tensor, codes: Tensor) -> Quantized:
+    """Features ``(N, D, H, W)`` in terms of the codes ``(G, K, D / G)`` of their groups."""
+    indices = nearest_codes(features, codes)
+    return Quantized(features + (_looked_up(indices, codes) - features).detach(), indices)
+
+
+def _looked_up(indices: Tensor, codes: Tensor) -> Tensor:
+    groups, number, _ = codes.shape
+    first = torch.arange(groups, device=indices.device) * number
+    looked_up = nn.functional.embedding(indices.permute(0, 2, 3, 1) + first, codes.flatten(0, 1))
+    return looked_up.flatten(3).permute(0, 3, 1, 2)
 
 
 AnyCodebook = Codebook | ProductCodebook
