@@ -150,6 +150,14 @@ def test_normal_images_that_look_anomalous_are_named(tmp_path, caplog):
     assert not caplog.text
 
 
+def test_a_detector_that_tells_nothing_apart_is_told(tmp_path, caplog):
+    paths = write_pictures(tmp_path / "photos", 3)
+    calibrate_detector(BrightnessDetector(), paths, 0.3, "cpu")
+    assert not caplog.text
+    calibrate_detector(BrightnessDetector(), [paths[0]] * 3, 0.3, "cpu")
+    assert "all 3 held-out normal images have the score" in caplog.text
+
+
 @pytest.fixture
 def uncalibrated(tmp_path) -> Path:
     save_detector(Dsr(DSR), tmp_path / "detector", {})

@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from subspect.losses import focal_loss, ssim_loss, ssim_map
+from subspect.losses import excess_certainty, focal_loss, ssim_loss, ssim_map
 
 
 def focal_loss_by_pixel(probabilities: np.ndarray, mask: np.ndarray, gamma: float) -> float:
@@ -51,6 +51,31 @@ def test_the_gradient_is_finite_at_certainty_and_points_to_the_truth():
     logits = torch.zeros(1, 2, 1, 1, requires_grad=True)
     focal_loss(logits.softmax(1), torch.ones(1, 1, 1, 1)).backward()
     assert logits.grad[0, 0] > 0 > logits.grad[0, 1]
+
+
+def test_certainty_costs_what_lies_beyond_log_odds_of_50_against_the_truth():
+    anomalous = torch.tensor([60.0, -60.0, 40.0, -40.0, 70.0, -80.0])
+    logits = torch.stack((-anomalous / 2, anomalous / 2))[None, :, None]
+    normal, defective = torch.zeros(1, 1, 1, 6), torch.ones(1, 1, 1, 6)
+    assert float(excess_certainty(logits, normal)) == pytest.approx((10 + 20) / 6)
+    assert float(excess_certainty(logits, defective)) == pytest.approx((10 + 30) / 6)
+
+
+def test_a_network_certain_of_what_is_wrong_learns_again():
+    def trained(*losses):
+        logits = torch.nn.Parameter(torch.tensor([300.0, -300.0]).view(1, 2, 1, 1))
+        mask, optimiser = torch.ones(1, 1, 1, 1), torch.optim.Adam([logits], lr=10.0)
+        for _ in range(100):
+            optimiser.zero_grad()
+            sum(loss(logits, mask) for loss in losses).backward()
+            optimiser.step()
+        return float(logits.detach().softmax(1)[0, 1])
+
+    def focal(logits, mask):
+        return focal_loss(logits.softmax(1), mask)
+
+    assert trained(focal) == 0.0
+    assert trained(focal, excess_certainty) > 0.99
 
 
 def test_ssim_is_that_of_scikit_image_and_beyond_the_border_the_image_is_black():

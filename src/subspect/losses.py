@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_FLAT = 50.0  # log-odds, at which softmax leaves a gradient of 2e-22: nothing, for Adam as well
+
 
 def focal_loss(probabilities: Tensor, mask: Tensor, gamma: float = 2.0) -> Tensor:
     """Focal loss of a two-class segmentation, mean over all pixels.
@@ -26,6 +28,23 @@ def focal_loss(probabilities: Tensor, mask: Tensor, gamma: float = 2.0) -> Tenso
     anomalous = mask * (1 - 2 * smooth) + smooth
     p = anomalous * probabilities[:, 1:] + (1 - anomalous) * probabilities[:, :1] + smooth
     return -((1 - p).abs() ** gamma * p.log()).mean()
+
+
+def excess_certainty(logits: Tensor, mask: Tensor) -> Tensor:
+    """By how much log-odds against the truth go beyond 50, mean over all pixels.
+
+    Softmax is flat there and the focal loss without gradient, so that a network that came there by one step too
+    large would stay there for good. Nothing in any other training.
+
+    Args:
+        logits: ``(N, 2, H, W)``: normal, anomalous.
+        mask: ``(N, 1, H, W)``, 1 where anomalous, 0 elsewhere.
+
+    Returns:
+        A scalar.
+    """
+    anomalous = (logits[:, 1:] - logits[:, :1]).float()
+    return F.relu(torch.where(mask > 0.5, -anomalous, anomalous) - _FLAT).mean()
 
 
 def ssim_loss(reconstructions: Tensor, targets: Tensor) -> Tensor:

@@ -179,7 +179,8 @@ def calibrate_detector(
 ) -> Calibration | None:
     """The calibration of a detector from held-out normal images; None, with a warning, if there are none.
 
-    Another warning names images that look anomalous to the detector, since they decide the threshold.
+    Other warnings name images that look anomalous to the detector, since they decide the threshold, and say
+    where it tells none from another.
     """
     if not paths:
         logger.warning("no images were held out for calibration: the detector has no threshold")
@@ -192,6 +193,13 @@ def calibrate_detector(
         for scored in predict(detector, pictures, device):
             scores.append(scored.score)
             maps.append(sample_map(scored.anomaly_map))
+    if len(scores) > 1 and min(scores) == max(scores):
+        logger.warning(
+            "all %d held-out normal images have the score %.3g: unless they are one picture, training failed;"
+            " train for more steps, or with another seed",
+            len(scores),
+            scores[0],
+        )
     if odd := far_above(scores):
         logger.warning(
             "%d of %d held-out normal images score far above the others and decide the threshold: %s; if they"

@@ -19,7 +19,7 @@ from subspect.detectors.dsr.model import SIZE_MULTIPLE, Comparison, Dsr, Restric
 from subspect.detectors.dsr.normal_codes import Origin, coordinates
 from subspect.detectors.dsr.quantizer import Quantized
 from subspect.detectors.dsr.simulation import AnomalousLatents, LatentSimulator
-from subspect.losses import focal_loss
+from subspect.losses import excess_certainty, focal_loss
 from subspect.simulation.cropping import crop_randomly
 from subspect.simulation.overlay import smudge
 from subspect.simulation.rotation import rotate_some
@@ -280,11 +280,12 @@ class DetectionStage(_DsrStage):
         # As the reference; without an image loss only the focal loss is left to teach the decoder.
         drawn = restricted.image.detach() if config.image_loss_weight else restricted.image
         seen = Restricted(restricted.low, restricted.high, drawn, restricted.evidence)
-        probabilities = self.detector.detect(seen, lesson.general).softmax(1).float()
+        logits = self.detector.detect(seen, lesson.general)
+        focal = focal_loss(logits.softmax(1).float(), lesson.target)
         return {
             "feature": config.feature_loss_weight * feature,
             "image": config.image_loss_weight * image,
-            "focal": focal_loss(probabilities, lesson.target),
+            "focal": focal + excess_certainty(logits, lesson.target),
         }
 
 
