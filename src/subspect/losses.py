@@ -34,14 +34,15 @@ def excess_certainty(logits: Tensor, mask: Tensor) -> Tensor:
     """By how much log-odds against the truth go beyond 50, mean over all pixels.
 
     Softmax is flat there and the focal loss without gradient, so that a network that came there by one step too
-    large would stay there for good. Nothing in any other training.
+    large would stay there for good. Neither paper nor reference has it; it is 0 in trainings that go well
+    (docs/experiments.md, "Short trainings, and Adam's first steps").
 
     Args:
-        logits: ``(N, 2, H, W)``: normal, anomalous.
+        logits: ``(N, 2, H, W)``, before softmax: normal, anomalous.
         mask: ``(N, 1, H, W)``, 1 where anomalous, 0 elsewhere.
 
     Returns:
-        A scalar.
+        A scalar, 0 or more.
     """
     anomalous = (logits[:, 1:] - logits[:, :1]).float()
     return F.relu(torch.where(mask > 0.5, -anomalous, anomalous) - _FLAT).mean()

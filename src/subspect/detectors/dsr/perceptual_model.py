@@ -83,8 +83,8 @@ class PerceptualLatentModel(LatentModel):
         """The nearest codes of both levels' features, joined; of the early copy, none is looked for."""
         if not isinstance(self.high_codebook, ProductCodebook):
             return super().join_nearest(low, high)
-        early = self.config.drawing_groups  # as many as they became
-        drawn = self.high_codebook.last(self._drawn(high), self.config.high_groups - early)
+        # The early copy has the first groups, as many as those it was copied from, which only draw.
+        drawn = self.high_codebook.last(self._drawn(high), self.config.high_groups - self.config.drawing_groups)
         return self.join(self.low_codebook(low).features, drawn.features)
 
     def _drawn(self, high: Tensor) -> Tensor:

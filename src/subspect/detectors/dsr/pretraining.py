@@ -52,8 +52,8 @@ class LatentStage(Stage):
 
     For the first ``quantise_from`` steps it is a plain autoencoder; then k-means on the features of the batch
     sets the codebooks; from there on the codes follow their features, and codes out of use are moved onto
-    features of the batch. After ``early_steps``, what is to stay early is copied; from what was trained before,
-    it stays. Loss: weighted squared error + commitment.
+    features of the batch. After ``early_steps`` the model keeps its early copy, unless it was trained before
+    and has one. Loss: weighted squared error + commitment.
 
     Args:
         model: What is trained.

@@ -143,7 +143,7 @@ class ProductCodebook(nn.Module):
         return _quantized(features, self.grouped())
 
     def last(self, features: Tensor, groups: int) -> Quantized:
-        """The same of the last groups alone, whose parts of the features ``(N, D * groups / G, H, W)`` are."""
+        """The same of the last groups alone, for their parts ``(N, D * groups / G, H, W)`` of the features."""
         return _quantized(features, self.grouped()[-groups:])
 
     def lookup(self, indices: Tensor) -> Tensor:
@@ -173,6 +173,7 @@ def _quantized(features: Tensor, codes: Tensor) -> Quantized:
 
 
 def _looked_up(indices: Tensor, codes: Tensor) -> Tensor:
+    """The codes ``(N, D, H, W)`` of indices ``(N, G, H, W)`` into codes ``(G, K, D / G)``."""
     groups, number, _ = codes.shape
     first = torch.arange(groups, device=indices.device) * number
     looked_up = nn.functional.embedding(indices.permute(0, 2, 3, 1) + first, codes.flatten(0, 1))

@@ -125,8 +125,8 @@ class DetectionStage(_DsrStage):
     """Stage 2: subspace modules, object-specific decoder and detection module, on latent anomalies.
 
     Loss: focal(M_gt, M) + L2(F̃, Q) over both levels + 10·L2(I, I_spc), with the weights of the
-    configuration. Annotated anomalous images, where there are any, take part in the focal loss only: their
-    normal appearance is not known.
+    configuration, and, which the paper has not, `excess_certainty` beside the focal loss. Annotated anomalous
+    images, where there are any, take part in these two only: their normal appearance is not known.
 
     Args:
         detector: Trained here.
